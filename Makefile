@@ -1,0 +1,35 @@
+# The few commands that people type. What they do stands in tests/run.sh, tests/lab and tests/providers/demo.py.
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test check lab lab-down goldens lock venv
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: ## two chains in containers, with providers and an internet of their own, and a proof that they work
+	@began=$$(date +%s.%N) && tests/lab/python.sh && tests/lab/engine.sh && tests/lab/base-image.sh && \
+	.venv/bin/python tests/providers/demo.py up --began $$began
+
+demo-down: ## remove everything that `make demo` started
+	@tests/lab/python.sh
+	@.venv/bin/python tests/providers/demo.py down
+
+test: ## everything, on this machine and in a virtual machine with a stock kernel
+	@tests/run.sh test
+
+check: ## style, types, layers, scripts and the quick tests: seconds, no Docker, no root
+	@tests/run.sh check
+
+lab: ## start the virtual machine with all images in it, for work on one test
+	@tests/run.sh lab
+
+lab-down: ## switch it off
+	@tests/lab/vm.sh down
+
+goldens: venv ## write the expected files of tests/golden and tests/errors anew; read the difference before a commit
+	@.venv/bin/python -m pytest -q --regenerate tests/golden tests/errors
+
+lock: ## pin the dependencies anew from pyproject.toml; UPGRADE=1 takes the newest versions
+	@tests/lab/python.sh lock $(if $(UPGRADE),--upgrade)
+
+venv:
+	@tests/lab/python.sh

@@ -1,0 +1,216 @@
+"""The agent's process: commands come in by standard input, one line of JSON each, and are answered in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nftables
+
+from chain.agent.choice import choose
+from chain.agent.reports import Reports
+from chain.agent.routes import Routes
+from chain.contract import CLIENT_INTERFACE, MARK_TUNNEL, RUN_DIR, DesiredState, ExitReport, from_json
+from chain.node import lock, netlink, wireguard
+from chain.node.run import run
+from chain.node.supervise import log
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HEALTH = Path(RUN_DIR, "healthy")
+LINE_LIMIT = 64 * 1024 * 1024
+
+
+class Agent:
+    def __init__(self) -> None:
+        self._nft = nftables.Nftables()
+        self._routes = Routes()
+        self._reports = Reports(self._heard)
+        self._state: DesiredState | None = None
+        self._links: dict[str, str] = {}
+        self._heard_of: dict[str, ExitReport] = {}
+        self._gone_since: dict[str, float] = {}
+        self._open: frozenset[str] = frozenset()
+        self._chosen: dict[str, str] = {}
+
+    async def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what one line says. Raises whatever its parts raise."""
+        if question["verb"] == "status":
+            return self.status()
+        state = from_json(DesiredState, json.dumps(question["state"]))
+        self._state, self._links = state, dict(question["links"])
+        self._routes.install(state, self._links)
+        self._load(lock.entry_clients(state))
+        self._set_peers(state, question["private_key"], question["preshared"])
+        await self._reports.listen(exit_ for exit_ in state.exits if exit_.name in self._links)
+        self._switch()
+        return {"generation": state.generation}
+
+    def _set_peers(self, state: DesiredState, private_key: str, preshared: Mapping[str, str]) -> None:
+        peers = [
+            wireguard.Peer(
+                client.public_key,
+                preshared.get(client.name, ""),
+                frozenset({f"{client.address}/32", f"{client.address6}/128"}),
+            )
+            for client in state.clients
+            if not client.psk_file or client.name in preshared
+        ]
+        wireguard.synchronise(CLIENT_INTERFACE, private_key, state.port, MARK_TUNNEL, peers)
+
+    # Exits
+
+    def _heard(self, name: str, report: ExitReport | None) -> None:
+        if report is None:
+            self._heard_of.pop(name, None)
+            self._gone_since[name] = time.time()
+        else:
+            self._heard_of[name] = report
+            self._gone_since.pop(name, None)
+        opened = frozenset(name for name, report in self._heard_of.items() if report.state == "up")
+        if opened != self._open:
+            self._switch()
+
+    def _switch(self) -> None:
+        """Make the kernel agree with what the exits say. One transaction; closing comes before anything else."""
+        state = self._state
+        if state is None:
+            return
+        opened = frozenset(
+            exit_.name
+            for exit_ in state.exits
+            if exit_.name in self._links
+            and (report := self._heard_of.get(exit_.name)) is not None
+            and report.state == "up"
+        )
+        chosen = choose(state.groups, opened)
+        marks = {exit_.name: exit_.mark for exit_ in state.exits}
+        self._load(
+            lock.entry_switch(
+                {marks[name]: self._links[name] for name in sorted(opened)},
+                {group.mark: marks[chosen[group.name]] for group in state.groups if group.name in chosen},
+            )
+        )
+        switches = {interface: name in opened for name, interface in self._links.items()}
+        for interface, on in (switches | {CLIENT_INTERFACE: bool(opened)}).items():
+            try:
+                netlink.set_forwarding(interface, on=on)
+            except OSError as error:  # its network was disconnected; the other exits are not to suffer
+                log("agent", f"{interface}: {error.strerror}")
+        if opened:
+            HEALTH.touch()
+        else:
+            HEALTH.unlink(missing_ok=True)
+        for name in sorted(opened ^ self._open):
+            log("agent", f"exit {name}: {'open' if name in opened else 'closed'}")
+        for group in state.groups:
+            if self._chosen.get(group.name) != chosen.get(group.name):
+                log("agent", f"group {group.name}: {chosen.get(group.name, 'blocked, no exit is open')}")
+        self._open, self._chosen = opened, chosen
+
+    def _load(self, ruleset: str) -> None:
+        code, _, error = self._nft.cmd(ruleset)
+        if code:
+            # What the kernel holds is not known any more. The supervisor loads it all again into a new agent, and
+            # meanwhile the exits close, since their report connections end with this process.
+            log("agent", f"nftables: {error}")
+            os._exit(1)
+
+    # Status
+
+    def status(self) -> dict[str, Any]:
+        """Give what `chain status --json` shows, as far as the entry knows it."""
+        state = self._state
+        if state is None:
+            raise RuntimeError("no state has been applied yet")
+        return {
+            "generation": state.generation,
+            "refused_packets": self._refused(),
+            "exits": [self._exit_status(exit_.name, exit_.kind) for exit_ in state.exits],
+            "groups": [{"name": group.name, "exit": self._chosen.get(group.name)} for group in state.groups],
+            "clients": _client_status(state, self._chosen),
+        }
+
+    def _exit_status(self, name: str, kind: str) -> dict[str, Any]:
+        report = self._heard_of.get(name)
+        if report is None:
+            return {
+                "name": name,
+                "kind": kind,
+                "state": "silent",
+                "since": self._gone_since.get(name),
+                "cause": "the exit's container does not report",
+                "open": False,
+            }
+        return {
+            "name": name,
+            "kind": kind,
+            "state": report.state,
+            "since": report.since,
+            "cause": report.cause,
+            "open": name in self._open,
+            "tunnel_address": report.tunnel_address or None,
+            "latency_ms": report.latency_ms,
+            "rx_bytes": report.rx_bytes,
+            "tx_bytes": report.tx_bytes,
+        }
+
+    def _refused(self) -> int:
+        self._nft.set_json_output(True)
+        _, output, _ = self._nft.cmd(f"list counter {lock.TABLE} refused")
+        self._nft.set_json_output(False)
+        objects = json.loads(output)["nftables"] if output else []
+        return sum(int(item["counter"]["packets"]) for item in objects if "counter" in item)
+
+
+def _client_status(state: DesiredState, chosen: Mapping[str, str]) -> list[dict[str, Any]]:
+    peers: dict[str, tuple[str, int, int, int]] = {}
+    for line in run("wg", "show", CLIENT_INTERFACE, "dump").splitlines()[1:]:
+        public_key, _, endpoint, _, *numbers, _ = line.split("\t")
+        handshake, received, sent = map(int, numbers)
+        peers[public_key] = (endpoint, handshake, received, sent)
+    result = []
+    for client in state.clients:
+        endpoint, handshake, received, sent = peers.get(client.public_key, ("(none)", 0, 0, 0))
+        result.append(
+            {
+                "name": client.name,
+                "address": client.address,
+                "group": client.group,
+                "exit": chosen.get(client.group),
+                "endpoint": None if endpoint == "(none)" else endpoint,
+                "last_handshake": handshake or None,
+                "rx_bytes": received,
+                "tx_bytes": sent,
+            }
+        )
+    return result
+
+
+async def main() -> None:
+    """Serve until standard input ends, which it does when the supervisor is gone."""
+    agent = Agent()
+    reader = asyncio.StreamReader(limit=LINE_LIMIT)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        question = json.loads(line)
+        try:
+            answer = await agent.answer(question)
+        except Exception as error:  # noqa: BLE001 - the asker gets every error; the lock stays as it is
+            answer = {"error": f"{type(error).__name__}: {error}"}
+            log("agent", answer["error"])
+        sys.stdout.write(json.dumps(answer | {"id": question.get("id")}) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())

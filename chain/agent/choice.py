@@ -1,0 +1,20 @@
+"""Which exit each group uses. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from chain.contract import Group
+
+
+def choose(groups: Iterable[Group], open_exits: Collection[str]) -> dict[str, str]:
+    """Give each group its first open exit, in the group's order; a group without one is left out, thus blocked."""
+    chosen = {}
+    for group in groups:
+        first = next((name for name in group.exits if name in open_exits), None)
+        if first is not None:
+            chosen[group.name] = first
+    return chosen

@@ -1,0 +1,69 @@
+"""The entry's end of the report connections: an exit is there while its connection stands, not a moment longer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from typing import TYPE_CHECKING
+
+from chain.contract import HEARTBEAT, REPORT_PORT, SILENCE, ExitReport, from_json
+from chain.node.supervise import log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from chain.contract import ExitLink
+
+
+class Reports:
+    """Listens on every link. `on_report(exit, report)`: news of an exit, or None when its connection has ended."""
+
+    def __init__(self, on_report: Callable[[str, ExitReport | None], None]) -> None:
+        self._on_report = on_report
+        self._servers: dict[str, asyncio.Server] = {}
+        self._current: dict[str, asyncio.StreamWriter] = {}
+
+    async def listen(self, exits: Iterable[ExitLink]) -> None:
+        """Listen on the links of exactly these exits."""
+        wanted = {exit_.name: exit_ for exit_ in exits}
+        for name in self._servers.keys() - wanted.keys():
+            self._servers.pop(name).close()
+        for name, exit_ in wanted.items():
+            if name not in self._servers:
+                self._servers[name] = await asyncio.start_server(
+                    functools.partial(self._converse, name), exit_.link.entry_address, REPORT_PORT
+                )
+
+    async def _converse(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if previous := self._current.get(name):
+            previous.close()
+        self._current[name] = writer
+        beating = asyncio.create_task(self._beat(writer))
+        cause = "connection closed"
+        try:
+            while True:
+                async with asyncio.timeout(SILENCE):
+                    line = await reader.readline()
+                if not line:
+                    break
+                if self._current.get(name) is writer:
+                    self._on_report(name, from_json(ExitReport, line))
+        except TimeoutError:
+            cause = f"silent for {SILENCE} s"
+        except (OSError, ValueError) as error:
+            cause = str(error)
+        finally:
+            beating.cancel()
+            writer.close()
+            if self._current.get(name) is writer:
+                del self._current[name]
+                log("agent", f"exit {name}: {cause}")
+                self._on_report(name, None)
+
+    async def _beat(self, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(b"{}\n")
+                await writer.drain()
+                await asyncio.sleep(HEARTBEAT)

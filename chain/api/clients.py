@@ -1,0 +1,144 @@
+"""Clients: their keys, their place in chain.yaml, and their configuration."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chain.api import keys
+from chain.api.load import load
+from chain.api.project import make_folder, write_atomic
+from chain.config import edit
+from chain.config.models import CLIENT_NAME_PATTERN, NAME_RULES, Endpoint
+from chain.errors import ChainError, ExitCode, Problem
+from chain.render.clients import client_config
+from chain.secret import Secret, read_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from ipaddress import IPv4Address
+
+    from chain.api.load import Loaded
+    from chain.api.project import Project
+    from chain.config.models import Config
+    from chain.engine.connection import Engine
+
+
+@dataclass(frozen=True)
+class ClientFile:
+    """A client's configuration; `text` is secret."""
+
+    name: str
+    address: str
+    text: Secret
+
+
+def ensure_entry_key(project: Project) -> str:
+    """Make the entry's key at first need; give its public half."""
+    make_folder(project.secrets, 0o700)
+    make_folder(project.peer_keys, 0o700)
+    if not project.entry_key.exists():
+        write_atomic(project.entry_key, keys.new_private_key().reveal() + "\n", 0o600)
+    return _public(project.entry_key, read_secret(project.entry_key))
+
+
+def add(project: Project, engine: Engine, name: str, group: str | None) -> ClientFile:
+    """Make a client's keys and write it into chain.yaml; whoever calls applies the change. Raises ChainError (CONFIG).
+
+    The keys come first: an interrupted call leaves files that the next call of the same name replaces, never a
+    client in chain.yaml without its keys.
+    """
+    loaded = load(project, engine)
+    if not re.fullmatch(CLIENT_NAME_PATTERN, name) or name.endswith("\n"):  # which `$` lets through
+        raise ChainError(
+            Problem(
+                f"client {name!r}", "this is no name for a client", f"a name has {NAME_RULES[CLIENT_NAME_PATTERN]}"
+            ),
+            ExitCode.CONFIG,
+        )
+    if name in loaded.config.clients:
+        raise ChainError(
+            Problem(f"client {name}", "this client exists", f"`chain client show {name}` prints its configuration"),
+            ExitCode.CONFIG,
+        )
+    known = {known_group.name for known_group in loaded.topology.state.groups}
+    if group is not None and group not in known:
+        raise ChainError(
+            Problem(f"group {group}", "there is no such group", f"known: {', '.join(sorted(known))}"), ExitCode.CONFIG
+        )
+    address = free_address(loaded.config)
+    ensure_entry_key(project)
+    make_folder(project.client_keys, 0o700)
+    private = keys.new_private_key()
+    write_atomic(project.client_keys / name, private.reveal() + "\n", 0o600)
+    write_atomic(project.peer_keys / name, keys.new_preshared_key().reveal() + "\n", 0o600)
+    fields = {"address": str(address), "public_key": keys.public_key(private)} | ({"group": group} if group else {})
+    _rewrite(project, lambda text: edit.add_client(text, name, fields))
+    return show(load(project, engine), name)
+
+
+def free_address(config: Config) -> IPv4Address:
+    """Give the lowest address that is neither the entry's nor a client's. Raises ChainError (CONFIG)."""
+    taken = {client.address for client in config.clients.values()}
+    taken.add(config.entry.subnet.network_address + 1)
+    for address in config.entry.subnet.hosts():
+        if address not in taken:
+            return address
+    raise ChainError(
+        Problem("entry.subnet", f"all addresses of {config.entry.subnet} are taken", "choose a larger subnet"),
+        ExitCode.CONFIG,
+    )
+
+
+def show(loaded: Loaded, name: str) -> ClientFile:
+    """Build a client's configuration again. Raises ChainError (CONFIG) when it or its private key is not here."""
+    client = next((client for client in loaded.topology.state.clients if client.name == name), None)
+    if client is None:
+        raise ChainError(Problem(f"client {name}", "no such client", "`chain client list` shows them"), ExitCode.CONFIG)
+    project = loaded.project
+    private = read_secret(project.client_keys / name)
+    if _public(project.client_keys / name, private) != client.public_key:
+        raise ChainError(
+            Problem(
+                f"client {name}",
+                "the private key in secrets/clients is not the one whose public key stands in chain.yaml",
+                "remove the client and add it again, or restore the matching file",
+            ),
+            ExitCode.CONFIG,
+        )
+    entry = loaded.config.entry
+    endpoint = Endpoint(host=entry.endpoint.host, port=entry.endpoint.port or entry.port)
+    text = client_config(
+        loaded.topology.state,
+        client,
+        endpoint,
+        entry_public_key=_public(project.entry_key, read_secret(project.entry_key)),
+        private_key=private,
+        preshared=read_secret(project.peer_keys / name),
+    )
+    return ClientFile(name, client.address, Secret(text))
+
+
+def remove(project: Project, engine: Engine, name: str) -> None:
+    """Take a client out of chain.yaml, then its keys. Raises ChainError (CONFIG) when there is none."""
+    load(project, engine)
+    _rewrite(project, lambda text: edit.remove_client(text, name))
+    for folder in (project.client_keys, project.peer_keys):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _rewrite(project: Project, change: Callable[[str], str]) -> None:
+    file = project.file.resolve()  # a link stays a link
+    text = file.read_bytes().decode()  # not read_text, which would rewrite the line ends
+    write_atomic(file, change(text), file.stat().st_mode & 0o777)
+
+
+def _public(path: object, private: Secret) -> str:
+    try:
+        return keys.public_key(private)
+    except ValueError as error:
+        raise ChainError(
+            Problem(str(path), f"this is no WireGuard private key: {error}", "restore it from your copy"),
+            ExitCode.CONFIG,
+        ) from None

@@ -1,0 +1,134 @@
+"""From a project's files to a checked configuration, its topology and its rendered files."""
+
+from __future__ import annotations
+
+import stat
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from chain import topology
+from chain.config import loader
+from chain.engine import images as image_store
+from chain.errors import ChainError, ExitCode, Problem
+from chain.exits import REGISTRY
+from chain.render import render
+from chain.secret import is_wireguard_key, read_secret
+from chain.topology import SecretMount
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from chain.api.project import Project
+    from chain.config.models import Config
+    from chain.engine.connection import Engine
+    from chain.engine.images import Image
+    from chain.topology import ExternalNetwork, Topology
+
+
+@dataclass(frozen=True)
+class Loaded:
+    project: Project
+    config: Config
+    topology: Topology
+
+    @property
+    def images(self) -> dict[str, Image]:
+        """Describe the images this chain needs, by folder."""
+        return image_store.describe(["entry", *dict.fromkeys(f"exit-{exit_.kind}" for exit_ in self.topology.exits)])
+
+    def files(self) -> dict[str, str]:
+        """Render everything that goes below `run/`."""
+        names = {folder: image.name for folder, image in self.images.items()}
+        return render(self.topology, REGISTRY, names, load_template)
+
+
+def load_template(name: str) -> str:
+    return (image_store.data_folder("compose") / name).read_text(encoding="utf-8")
+
+
+def load(project: Project, engine: Engine) -> Loaded:
+    """Load a project. The engine is asked only about networks that chain.yaml names without their gateway."""
+    config = loader.load(project.file, {name: kind.settings for name, kind in REGISTRY.items()})
+    built = topology.build(config, REGISTRY, _external(config, engine))
+    return Loaded(project, config, _with_plain_names(built, project))
+
+
+def _external(config: Config, engine: Engine) -> Mapping[str, ExternalNetwork]:
+    found = {}
+    for exit_ in config.exits.values():
+        if exit_.uplink and exit_.uplink.gateway is None:
+            network = engine.network(exit_.uplink.network)
+            if network:
+                found[exit_.uplink.network] = topology.ExternalNetwork(*network)
+    return found
+
+
+def _with_plain_names(built: Topology, project: Project) -> Topology:
+    """Let the plain name, such as secrets/vpn_password, serve where only one exit could mean it."""
+    wanted = Counter(secret.role for exit_ in built.exits for secret in exit_.secrets)
+
+    def choose(exit_name: str, role: str, path: str) -> str:
+        plain = f"secrets/{role}"
+        usual = path == f"secrets/{exit_name}_{role}"
+        if usual and wanted[role] == 1 and not (project.root / path).exists() and (project.root / plain).exists():
+            return plain
+        return path
+
+    return replace(
+        built,
+        exits=tuple(
+            replace(
+                exit_,
+                secrets=tuple(
+                    SecretMount(secret.role, path, _stamp(project.root / path))
+                    for secret in exit_.secrets
+                    for path in [choose(exit_.name, secret.role, secret.path)]
+                ),
+            )
+            for exit_ in built.exits
+        ),
+    )
+
+
+def _stamp(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return ""  # reported by `check_secrets`, with all else that is wrong
+    return f"{found.st_ino}-{found.st_mtime_ns}"
+
+
+def check_secrets(loaded: Loaded) -> None:
+    """Read every secret once, to say all that is wrong with them before anything is touched. Raises ChainError."""
+    problems: list[Problem] = []
+    specs = {
+        (name, spec.role): spec
+        for name, exit_ in loaded.config.exits.items()
+        for spec in REGISTRY[exit_.kind].secrets(exit_)
+    }
+    for exit_ in loaded.topology.exits:
+        for secret in exit_.secrets:
+            path = loaded.project.root / secret.path
+            spec = specs[exit_.name, secret.role]
+            problem = problem_with_secret(path, spec.form)
+            if problem:
+                about = f"exit {exit_.name}: {spec.about}"
+                problems.append(Problem(problem.where, f"{problem.what} ({about})", problem.hint))
+    if problems:
+        raise ChainError(problems, ExitCode.CONFIG)
+
+
+def problem_with_secret(path: Path, form: str = "text") -> Problem | None:
+    """Say what is wrong with one secret's file, or nothing. Never says what is in it."""
+    try:
+        secret = read_secret(path)
+    except ChainError as error:
+        return error.problems[0]
+    if form == "wireguard-key" and not is_wireguard_key(secret.reveal()):
+        return Problem(str(path), "this is no WireGuard key", "44 characters of base64, the last one '=', nothing else")
+    if path.stat().st_mode & stat.S_IRWXO:
+        hint = f"chmod 600 {path}, or 640 where its group is to read it too"
+        return Problem(str(path), "everybody on this machine has access to this secret", hint)
+    return None

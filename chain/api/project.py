@@ -1,0 +1,104 @@
+"""A chain's folders, and writing in them so that no file is ever half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from chain.errors import ChainError, ExitCode, Problem
+
+DEFAULT_FILES = ("config/chain.yaml", "chain.yaml")
+
+
+@dataclass(frozen=True)
+class Project:
+    """The configuration's file, and the folder that holds `secrets/` and `run/`."""
+
+    file: Path
+
+    @property
+    def root(self) -> Path:
+        folder = self.file.resolve().parent
+        return folder.parent if folder.name == "config" else folder
+
+    @property
+    def secrets(self) -> Path:
+        return self.root / "secrets"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def client_keys(self) -> Path:
+        return self.secrets / "clients"
+
+    @property
+    def peer_keys(self) -> Path:
+        return self.secrets / "peers"
+
+    @property
+    def entry_key(self) -> Path:
+        return self.secrets / "entry_private_key"
+
+
+def locate(file: Path | None) -> Project:
+    """Find the configuration: the named file, or the first usual one. Raises ChainError (CONFIG)."""
+    if file is not None:
+        return Project(file)
+    for name in DEFAULT_FILES:
+        if Path(name).is_file():
+            return Project(Path(name))
+    raise ChainError(
+        Problem(
+            "chain.yaml",
+            f"neither {' nor '.join(DEFAULT_FILES)} is in this folder",
+            "name the file with -f, or copy one of config.example/ to config/chain.yaml",
+        ),
+        ExitCode.CONFIG,
+    )
+
+
+def write_atomic(path: Path, text: str, mode: int) -> None:
+    """Put a whole file in place, or leave the old one: written beside, synced, renamed. Raises ChainError (CONFIG)."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), mode)  # whatever the umask says
+                _keep_owner(path, file.fileno())
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+    except OSError as error:
+        raise ChainError(
+            Problem(str(path), f"can't be written: {error.strerror}", "check the folder's owner and mode"),
+            ExitCode.CONFIG,
+        ) from None
+
+
+def _keep_owner(path: Path, descriptor: int) -> None:
+    """Leave a user's file the user's when root writes it anew."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        found = path.stat()
+        os.fchown(descriptor, found.st_uid, found.st_gid)
+
+
+def make_folder(path: Path, mode: int) -> None:
+    """Make a folder with this mode, whatever the umask says. Raises ChainError (CONFIG)."""
+    try:
+        if not path.is_dir():
+            path.mkdir(parents=True)
+            path.chmod(mode)
+    except OSError as error:
+        raise ChainError(
+            Problem(str(path), f"can't be made: {error.strerror}", "check the folder's owner and mode"), ExitCode.CONFIG
+        ) from None

@@ -1,0 +1,29 @@
+"""Render without starting anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chain.api.clients import ensure_entry_key
+from chain.api.project import make_folder, write_atomic
+from chain.api.up import read_files, write_files
+from chain.plan import Observed, plan
+
+if TYPE_CHECKING:
+    from chain.api.load import Loaded
+
+
+def write(loaded: Loaded, output: Path | None) -> list[Path]:
+    """Write the rendered files to run/, or to another folder for a look at them; give their paths."""
+    files = loaded.files()
+    if output is None:
+        ensure_entry_key(loaded.project)
+        observed = Observed(read_files(loaded.project.run), (), None, frozenset())
+        write_files(loaded.project, files, plan(files, (), "", observed))
+        return [loaded.project.run / name for name in files]
+    for name, text in files.items():
+        path = Path(output, name)
+        make_folder(path.parent, 0o755)
+        write_atomic(path, text, 0o644)
+    return [Path(output, name) for name in files]

@@ -1,0 +1,34 @@
+"""What runs: the entry's own words, and the engine's where the entry has none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chain.errors import ChainError, ExitCode
+
+if TYPE_CHECKING:
+    from chain.api.load import Loaded
+    from chain.engine.connection import Engine
+
+
+def status(loaded: Loaded, engine: Engine) -> dict[str, Any]:
+    """Give one JSON-ready object. `running` is false when the entry can't be asked; `wanted` is chain.yaml's state."""
+    name = loaded.topology.name
+    containers = [
+        {
+            "service": state.service,
+            "state": state.state,
+            "health": state.health or None,
+            "restarts": state.restarts,
+            "started_at": state.started_at,
+        }
+        for state in engine.containers(name)
+    ]
+    found: dict[str, Any] = {"chain": name, "wanted": loaded.topology.state.generation, "containers": containers}
+    try:
+        answer = engine.ask_entry(name, "status")
+    except ChainError as error:
+        if error.code is not ExitCode.NOT_RUNNING:
+            raise
+        return found | {"running": False, "why": error.problems[0].what, "exits": [], "groups": [], "clients": []}
+    return found | {"running": True} | answer

@@ -1,0 +1,240 @@
+"""Bring a chain up, and wait until it carries traffic or it is known why it does not."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chain import topology
+from chain.api import load as loading
+from chain.api.clients import ensure_entry_key
+from chain.api.preflight import check_kernel
+from chain.api.project import make_folder, write_atomic
+from chain.engine import images
+from chain.errors import ChainError, ExitCode, Problem
+from chain.plan import Observed, Step, plan
+from chain.render import COMPOSE_FILE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chain.api.load import Loaded
+    from chain.api.progress import Progress
+    from chain.api.project import Project
+    from chain.engine.connection import ContainerState, Engine
+
+# Stands in run/ from the first written file until Compose has taken them all, so that a run after an interrupted one,
+# or after `chain render`, knows that files and containers differ.
+UNFINISHED = ".unfinished"
+FEW_RESTARTS = 2  # a container that has restarted more often will not come up by waiting
+STRAGGLER_SECONDS = 15.0  # how long the other exits are waited for once every group has one
+
+
+@dataclass(frozen=True)
+class Outcome:
+    steps: tuple[Step, ...]
+    status: dict[str, Any]
+    problems: tuple[Problem, ...]
+
+
+def up(project: Project, engine: Engine, progress: Progress, wait_seconds: float) -> Outcome:
+    """Do what is missing, in order. Raises ChainError; CONFIG and ENGINE mean that nothing was touched."""
+    with progress.step("Checking the configuration"):
+        loaded = loading.load(project, engine)
+        loading.check_secrets(loaded)
+        engine.sdk.ping()
+        engine.check_compose()
+    check_owner(loaded, engine)
+    build_missing(loaded, engine, progress)
+    files = loaded.files()
+    steps = plan(files, services(loaded), loaded.topology.state.generation, observe(loaded, engine))
+    composing = any(step.verb == "compose" for step in steps)
+    if composing:
+        with progress.step("Checking the engine's host"):
+            check_kernel(loaded, engine)
+    ensure_entry_key(project)
+    write_files(project, files, steps)
+    if composing:
+        with progress.step("Starting containers"):
+            compose_up(loaded, engine)
+        (project.run / UNFINISHED).unlink(missing_ok=True)
+    with progress.step("Waiting for the tunnels"):
+        status = wait(loaded, engine, progress, wait_seconds)
+    return Outcome(steps, status, tuple(stragglers(status)))
+
+
+def check_owner(loaded: Loaded, engine: Engine) -> None:
+    """Refuse to take over a chain of the same name that another folder runs. Raises ChainError (CONFIG)."""
+    own, name = str(loaded.project.run), loaded.topology.name
+    others = sorted({state.folder for state in engine.containers(name)} - {own, ""})
+    if others:
+        raise ChainError(
+            Problem(
+                f"name: {name}",
+                f"a chain of this name runs from {others[0]}",
+                f"choose another `name:`, or end that one: `docker compose -p {loaded.topology.project} down`",
+            ),
+            ExitCode.CONFIG,
+        )
+
+
+def build_missing(loaded: Loaded, engine: Engine, progress: Progress) -> list[str]:
+    """Build the images that are not there; give their names."""
+    wanted = images.missing(engine, loaded.images.values())
+    for image in wanted:
+        with progress.step(f"Building image {image.name} (once, a minute or two)"):
+            images.build(engine, image, progress.detail)
+    return [image.name for image in wanted]
+
+
+def services(loaded: Loaded) -> list[str]:
+    return ["entry", *(f"exit-{exit_.name}" for exit_ in loaded.topology.exits)]
+
+
+def observe(loaded: Loaded, engine: Engine) -> Observed:
+    """Look at the files below run/ and at the containers."""
+    name = loaded.topology.name
+    states = engine.containers(name)
+    try:
+        generation = engine.ask_entry(name, "status")["generation"]
+    except ChainError:
+        generation = None
+    return Observed(
+        files=read_files(loaded.project.run),
+        missing_images=(),
+        generation=generation,
+        running=frozenset(state.service for state in states if state.state == "running"),
+        unfinished=(loaded.project.run / UNFINISHED).exists(),
+    )
+
+
+def read_files(run: Path) -> dict[str, str]:
+    """Read what an earlier run rendered."""
+    patterns = (COMPOSE_FILE, "entry/*.json", "exits/*/*.json")
+    return {
+        str(path.relative_to(run)): path.read_text(errors="replace")
+        for pattern in patterns
+        for path in run.glob(pattern)
+    }
+
+
+def write_files(project: Project, files: dict[str, str], steps: tuple[Step, ...]) -> None:
+    """Write what changed, atomically, and remove what is no longer meant."""
+    make_folder(project.run, 0o700)
+    if any(step.verb in ("write", "remove") and not step.subject.startswith("entry/") for step in steps):
+        write_atomic(project.run / UNFINISHED, "", 0o600)
+    for step in steps:
+        path = project.run / step.subject
+        if step.verb == "write":
+            # Containers read these through mounts of the subfolders, whatever user they run as; no secret is in them.
+            for folder in reversed(path.relative_to(project.run).parents[:-1]):
+                make_folder(project.run / folder, 0o755)
+            write_atomic(path, files[step.subject], 0o644)
+        elif step.verb == "remove":
+            path.unlink(missing_ok=True)
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
+
+
+def compose_up(loaded: Loaded, engine: Engine) -> None:
+    """Let Compose reconcile containers and networks. Raises ChainError (ENGINE) with its words."""
+    from python_on_whales import DockerException
+
+    compose = engine.compose(loaded.topology.project, loaded.project.run / COMPOSE_FILE)
+    try:
+        compose.compose.up(detach=True, remove_orphans=True, quiet=True)
+    except DockerException as error:
+        words = (error.stderr or str(error)).strip().splitlines()
+        raise ChainError(
+            Problem("docker compose up", words[-1] if words else "failed", hint_for(" ".join(words))), ExitCode.ENGINE
+        ) from None
+    wanted = {network.key for network in topology.networks(loaded.topology)}
+    engine.remove_networks(loaded.topology.project, keep=wanted)
+
+
+def hint_for(words: str) -> str:
+    """Say what to do about the errors of Compose that people meet."""
+    if "address already in use" in words or "port is already allocated" in words:
+        return "another program has this port; choose another with `entry: {port: …}`"
+    if "overlap" in words:
+        return "another network has these addresses; choose others with `network: {pool: …/20}`"
+    if "could not be found" in words or "could not find" in words or "not found" in words:
+        return "a network or device that chain.yaml relies on is not there"
+    return "`chain down` and `chain up` start afresh"
+
+
+def wait(loaded: Loaded, engine: Engine, progress: Progress, seconds: float) -> dict[str, Any]:
+    """Wait until every group has an open exit, and a little longer for the rest. Raises ChainError (NOT_UP)."""
+    name = loaded.topology.name
+    status: dict[str, Any] | None = None
+    broken: list[ContainerState] = []
+    patience: float | None = None
+    applied = False
+    restarts = {state.id: state.restarts for state in engine.containers(name)}
+    for status in engine.watch_entry(name, seconds):
+        if status and status["generation"] != loaded.topology.state.generation:
+            # Before any waiting: the new state may be what lets a tunnel be used. Once: it is the newest there is.
+            if not applied:
+                engine.ask_entry(name, "apply")
+                applied = True
+            continue
+        if status:
+            progress.detail(", ".join(f"{exit_['name']} {exit_['state']}" for exit_ in status["exits"]))
+            if all(group["exit"] for group in status["groups"]):
+                if all(exit_["open"] for exit_ in status["exits"]):
+                    return status
+                patience = patience or time.monotonic() + STRAGGLER_SECONDS
+                if time.monotonic() > patience:
+                    return status
+        broken = [
+            state
+            for state in engine.containers(name)
+            if state.restarts - restarts.get(state.id, 0) > FEW_RESTARTS or state.state == "exited"
+        ]
+        if broken:
+            break
+    raise _not_up(name, engine, status, broken)
+
+
+def _not_up(name: str, engine: Engine, status: dict[str, Any] | None, broken: list[ContainerState]) -> ChainError:
+    states = {state.service: state for state in engine.containers(name)}
+    blamed = [state.service for state in broken]
+    problems = [
+        Problem(
+            f"container {state.service}", f"it ended with {state.exit_code} and does not stay up", "its log is below"
+        )
+        for state in broken
+    ]
+    if status is None and "entry" not in blamed:
+        blamed.append("entry")
+        problems.append(Problem("container entry", "its runtime does not answer", "its log is below"))
+    if any(exit_["state"] == "silent" for exit_ in (status or {}).get("exits", ())):
+        blamed.append("entry")  # which of the two ends is at fault shows in both logs
+    for problem, exit_ in _closed(status):
+        service = f"exit-{exit_}"
+        if service not in blamed:
+            blamed.append(service)
+            problems.append(problem)
+    logs = [f"── {service} ──\n{engine.log_tail(states[service].id)}" for service in blamed if service in states]
+    return ChainError(problems, ExitCode.NOT_UP, detail="\n\n".join(logs))
+
+
+def stragglers(status: dict[str, Any]) -> list[Problem]:
+    """Say which exits are not open, and why."""
+    return [problem for problem, _ in _closed(status)]
+
+
+def _closed(status: dict[str, Any] | None) -> list[tuple[Problem, str]]:
+    return [
+        (
+            Problem(
+                f"exit {exit_['name']}",
+                f"{exit_['state']}: {exit_['cause']}",
+                f"`chain logs exit-{exit_['name']}` shows more",
+            ),
+            exit_["name"],
+        )
+        for exit_ in (status or {}).get("exits", ())
+        if not exit_["open"]
+    ]

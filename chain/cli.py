@@ -1,0 +1,382 @@
+"""The `chain` command: parse, call, print. No logic stands here."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from chain import __version__
+from chain.errors import ChainError, ExitCode, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chain.api.load import Loaded
+    from chain.api.project import Project
+    from chain.engine.connection import Engine
+
+app = typer.Typer(
+    help="A multi-hop VPN from one YAML file: WireGuard in, any exit out, nothing outside a tunnel.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+client_app = typer.Typer(help="Who may come in.", no_args_is_help=True)
+app.add_typer(client_app, name="client")
+
+FileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--file", "-f", help="The configuration; config/chain.yaml or chain.yaml when not named.", show_default=False
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
+
+
+def run() -> int:
+    """Run the command line; every expected error becomes its message and its exit code."""
+    try:
+        result = app(standalone_mode=False)
+        return int(result or 0)
+    except ChainError as error:
+        for problem in error.problems:
+            typer.echo(f"error: {problem}", err=True)
+        if error.detail:
+            typer.echo(f"\n{error.detail}", err=True)
+        return int(error.code)
+    except typer.Exit as done:
+        return int(done.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("\ninterrupted; the same command goes on from here", err=True)
+        return 130
+    except Exception as error:
+        show = getattr(error, "show", None)  # the parser's own errors; typer does not export their class
+        if show is None:
+            raise
+        show()
+        return int(ExitCode.USAGE)
+
+
+class Terminal:
+    """Progress on standard error: a line that moves on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False)
+        self._status: Any = None
+        self._title = ""
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        started = time.monotonic()
+        self._title = title
+        if self._console.is_terminal:
+            with self._console.status(title) as self._status:
+                yield
+            self._status = None
+        else:
+            typer.echo(f"{title} …", err=True)
+            yield
+        typer.echo(f"{title}: done in {time.monotonic() - started:.1f} s", err=True)
+
+    def detail(self, text: str) -> None:
+        if self._status is not None:
+            from rich.markup import escape
+
+            self._status.update(f"{self._title} · {escape(text[:100])}")
+
+    def note(self, text: str) -> None:
+        typer.echo(text, err=True)
+
+
+def _project(file: Path | None) -> Project:
+    from chain.api.project import locate
+
+    return locate(file)
+
+
+def _engine() -> Engine:
+    from chain.engine.connection import Engine
+
+    return Engine()
+
+
+def _load(file: Path | None) -> tuple[Loaded, Engine]:
+    from chain.api.load import load
+
+    engine = _engine()
+    return load(_project(file), engine), engine
+
+
+def _version(show: bool) -> None:  # noqa: FBT001 - typer's callback
+    if show:
+        typer.echo(f"chain {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def up(
+    *,
+    file: FileOption = None,
+    as_json: JsonOption = False,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the tunnels.")] = 90,
+) -> None:
+    """Bring the chain up and wait until traffic flows. Repeating it changes nothing."""
+    from chain.api.up import up as bring_up
+
+    outcome = bring_up(_project(file), _engine(), Terminal(), wait)
+    if as_json:
+        _print_json({"steps": [str(step) for step in outcome.steps], "status": outcome.status})
+        return
+    if not outcome.steps:
+        typer.echo("Nothing had to change.")
+    for problem in outcome.problems:
+        typer.echo(f"warning: {problem}", err=True)
+    _print_exits(outcome.status)
+
+
+@app.command()
+def down(*, file: FileOption = None, as_json: JsonOption = False) -> None:
+    """Remove the chain's containers and networks. Nothing is opened on the way."""
+    from chain.api.down import down as take_down
+
+    removed = take_down(_project(file), _engine(), Terminal())
+    if as_json:
+        _print_json({"removed": removed})
+    else:
+        typer.echo(f"Removed {len(removed)} containers and networks." if removed else "Nothing was running.")
+
+
+@app.command()
+def status(*, file: FileOption = None, as_json: JsonOption = False) -> None:
+    """Show exits, groups and clients as they are."""
+    from chain.api.status import status as look
+
+    loaded, engine = _load(file)
+    found = look(loaded, engine)
+    if as_json:
+        _print_json(found)
+    elif found["running"]:
+        _print_exits(found)
+        _print_clients(found["clients"])
+        if found["generation"] != found["wanted"]:
+            typer.echo("chain.yaml has changed since: `chain up` applies it.")
+    else:
+        typer.echo(f"chain {found['chain']} is not running: {found['why']}")
+    if not found["running"]:
+        raise typer.Exit(int(ExitCode.NOT_RUNNING))
+
+
+@app.command()
+def render(
+    *,
+    file: FileOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A folder to write to, instead of run/.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the Compose file and the containers' settings, start nothing. `docker compose up` runs them too."""
+    from chain.api.render import write
+
+    loaded, _ = _load(file)
+    written = write(loaded, output)
+    if as_json:
+        _print_json({"files": [str(path) for path in written]})
+    else:
+        for path in written:
+            typer.echo(path)
+
+
+@app.command()
+def build(*, file: FileOption = None) -> None:
+    """Build the images this chain needs and the engine does not have."""
+    from chain.api.up import build_missing
+
+    loaded, engine = _load(file)
+    names = build_missing(loaded, engine, Terminal())
+    typer.echo("\n".join(names) if names else "All images are there.")
+
+
+@app.command()
+def logs(
+    *,
+    service: Annotated[str | None, typer.Argument(help="entry, or exit-NAME; all when not named.")] = None,
+    file: FileOption = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on as lines come in; for one container.")] = False,
+    tail: Annotated[int, typer.Option(help="How many of the last lines.")] = 100,
+) -> None:
+    """Show what the containers say."""
+    loaded, engine = _load(file)
+    states = engine.containers(loaded.topology.name)
+    if not states:
+        raise ChainError(
+            Problem(f"chain {loaded.topology.name}", "it has no containers", "`chain up` starts it"),
+            ExitCode.NOT_RUNNING,
+        )
+    chosen = [state for state in states if service in (None, state.service, state.service.removeprefix("exit-"))]
+    if not chosen:
+        known = ", ".join(state.service for state in states)
+        raise ChainError(Problem(f"service {service}", "no such container", f"there are: {known}"), ExitCode.USAGE)
+    if follow and len(chosen) > 1:
+        known = ", ".join(state.service for state in chosen)
+        raise ChainError(Problem("--follow", "it shows one container", f"name one of: {known}"), ExitCode.USAGE)
+    if follow:
+        for chunk in engine.follow_logs(chosen[0].id, tail):
+            sys.stdout.write(chunk.decode(errors="replace"))
+            sys.stdout.flush()
+        return
+    for state in chosen:
+        for line in engine.log_tail(state.id, tail).splitlines():
+            typer.echo(f"{state.service}: {line}")
+
+
+@client_app.command("add")
+def client_add(
+    *,
+    name: Annotated[str, typer.Argument(help="The device's name, such as phone.")],
+    file: FileOption = None,
+    group: Annotated[str | None, typer.Option(help="The group of exits it uses.")] = None,
+    qr: Annotated[bool, typer.Option(help="Show a QR code for the phone's app.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a client's keys, print its configuration, and let it in at once; the others' traffic flows on."""
+    from chain.api import clients
+    from chain.api.apply import apply_if_running
+
+    project, engine = _project(file), _engine()
+    made = clients.add(project, engine, name, group)
+    _print_client(made, qr=qr, as_json=as_json)  # first: it exists, whatever becomes of the engine
+    if not apply_if_running(project, engine):
+        typer.echo("The chain is not running; `chain up` lets this client in.", err=True)
+
+
+@client_app.command("list")
+def client_list(*, file: FileOption = None, as_json: JsonOption = False) -> None:
+    """List the clients in chain.yaml."""
+    loaded, _ = _load(file)
+    clients = [
+        {"name": client.name, "address": client.address, "address6": client.address6, "group": client.group}
+        for client in loaded.topology.state.clients
+    ]
+    if as_json:
+        _print_json({"clients": clients})
+    elif clients:
+        _table(["client", "address", "group"], [[c["name"], c["address"], c["group"]] for c in clients])
+    else:
+        typer.echo("No clients yet: `chain client add phone` makes one.")
+
+
+@client_app.command("show")
+def client_show(
+    *,
+    name: Annotated[str, typer.Argument(help="The client's name.")],
+    file: FileOption = None,
+    qr: Annotated[bool, typer.Option(help="Show a QR code for the phone's app.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a client's configuration again. It is secret: it lets its holder in."""
+    from chain.api import clients
+
+    loaded, _ = _load(file)
+    _print_client(clients.show(loaded, name), qr=qr, as_json=as_json)
+
+
+@client_app.command("remove")
+def client_remove(*, name: Annotated[str, typer.Argument(help="The client's name.")], file: FileOption = None) -> None:
+    """Keep a client out from now on, and forget its keys."""
+    from chain.api import clients
+    from chain.api.apply import apply_if_running
+
+    project, engine = _project(file), _engine()
+    clients.remove(project, engine, name)
+    applied = apply_if_running(project, engine)
+    typer.echo(f"Removed {name}." + ("" if applied else " The chain is not running."))
+
+
+def _print_client(made: Any, *, qr: bool, as_json: bool) -> None:
+    text = made.text.reveal()
+    if as_json:
+        _print_json({"name": made.name, "address": made.address, "config": text})
+        return
+    typer.echo(text)
+    if qr and sys.stdout.isatty():
+        import segno
+
+        segno.make(text, error="l").terminal(compact=True)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_exits(found: dict[str, Any]) -> None:
+    chosen = {group["exit"] for group in found["groups"]}
+    rows = [
+        [
+            exit_["name"],
+            exit_["kind"],
+            exit_["state"] + (", in use" if exit_["name"] in chosen else ""),
+            _ago(exit_["since"]),
+            f"{exit_['latency_ms']} ms" if exit_.get("latency_ms") is not None else "",
+            exit_["cause"],
+        ]
+        for exit_ in found["exits"]
+    ]
+    _table(["exit", "kind", "state", "since", "latency", "cause"], rows)
+    for group in found["groups"]:
+        if group["exit"] is None:
+            typer.echo(f"group {group['name']}: blocked, no exit is open")
+
+
+def _print_clients(clients: list[dict[str, Any]]) -> None:
+    if clients:
+        rows = [
+            [
+                client["name"],
+                client["address"],
+                client["exit"] or "blocked",
+                _ago(client["last_handshake"]) or "never",
+                _size(client["rx_bytes"]),
+                _size(client["tx_bytes"]),
+            ]
+            for client in clients
+        ]
+        typer.echo()
+        _table(["client", "address", "exit", "last handshake", "sent", "received"], rows)
+
+
+def _ago(moment: float | None) -> str:
+    return f"{max(0, int(time.time() - moment))} s" if moment else ""
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:  # noqa: PLR2004 - what the units mean
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _table(header: list[str], rows: list[list[str]]) -> None:
+    widths = [max(len(row[index]) for row in [header, *rows]) for index in range(len(header))]
+    for row in [header, *rows]:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

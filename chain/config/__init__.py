@@ -1,0 +1,1 @@
+"""`chain.yaml`: its models, the loader that reports all errors at once, and edits that keep comments."""

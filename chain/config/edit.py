@@ -1,0 +1,139 @@
+"""Edits of chain.yaml that leave every other byte as it is. Text in, text out; who writes the file is the caller."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from chain.config.loader import Loader, walk
+from chain.errors import ChainError, ExitCode, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_STEP = "  "
+
+
+def add_client(text: str, name: str, fields: Mapping[str, str]) -> str:
+    """Add one client at the end of `clients:`, which is made when it is not there. Raises ChainError (CONFIG)."""
+    root, data = _parse(text)
+    if name in (data.get("clients") or {}):
+        raise ChainError(Problem(f"clients.{name}", "this client exists", "choose another name"), ExitCode.CONFIG)
+    clients = next((value for key, value in root.value if key.value == "clients"), None)
+    flow = f"{name}: {{{', '.join(f'{key}: {_scalar(value)}' for key, value in fields.items())}}}"
+    block = [f"{name}:", *(f"{_STEP}{key}: {_scalar(value)}" for key, value in fields.items())]
+    if root.flow_style:
+        edited = _add_in_braces(text, root, clients, flow)
+    elif clients is None:
+        pad = " " * root.start_mark.column
+        edited = _insert(text, len(text), [f"{pad}clients:", *(pad + _STEP + line for line in block)])
+    elif not isinstance(clients, yaml.MappingNode) or not clients.value:
+        pad = " " * root.start_mark.column + _STEP
+        edited = _instead_of(text, clients, [pad + line for line in block])
+    elif clients.flow_style:
+        edited = _into_braces(text, clients, flow)
+    else:
+        pad = " " * clients.start_mark.column
+        edited = _insert(text, _line_end(text, _end(clients)), [pad + line for line in block])
+    data["clients"] = (data.get("clients") or {}) | {name: dict(fields)}
+    return _checked(edited, data, f"clients.{name}", "write it by hand: " + flow)
+
+
+def remove_client(text: str, name: str) -> str:
+    """Remove one client, with the comments inside it. Raises ChainError (CONFIG) when there is none of that name."""
+    root, data = _parse(text)
+    clients = next((value for key, value in root.value if key.value == "clients"), None)
+    pairs = clients.value if isinstance(clients, yaml.MappingNode) else []
+    index = next((index for index, (key, _) in enumerate(pairs) if key.value == name), None)
+    if clients is None or index is None:
+        raise ChainError(
+            Problem(f"clients.{name}", "no such client", "`chain client list` shows them"), ExitCode.CONFIG
+        )
+    key, value = pairs[index]
+    if not clients.flow_style:
+        start = text.rfind("\n", 0, key.start_mark.index) + 1
+        end = _line_end(text, _end(value) if value.end_mark.index > key.end_mark.index else key.end_mark.index)
+    elif index + 1 < len(pairs):
+        start, end = key.start_mark.index, pairs[index + 1][0].start_mark.index
+    else:
+        start = pairs[index - 1][1].end_mark.index if index else key.start_mark.index
+        end = value.end_mark.index
+    del data["clients"][name]
+    return _checked(text[:start] + text[end:], data, f"clients.{name}", "remove its lines by hand")
+
+
+def _parse(text: str) -> tuple[yaml.MappingNode, dict[str, Any]]:
+    root = yaml.compose(text, Loader)
+    if not isinstance(root, yaml.MappingNode):
+        raise ChainError(Problem("", "the file holds no mapping", "config.example/ shows the form"), ExitCode.CONFIG)
+    walk(root, "", {}, [])
+    data: dict[str, Any] = Loader("").construct_document(root)
+    return root, data
+
+
+def _checked(text: str, wanted: dict[str, Any], where: str, hint: str) -> str:
+    """Give the text only if it says what was meant. Files come in more forms than anybody tries out."""
+    try:
+        _, data = _parse(text)
+    except (ChainError, yaml.YAMLError):
+        data = {}
+    if {**data, "clients": data.get("clients") or {}} != wanted:
+        raise ChainError(
+            Problem(where, "the form of `clients:` in this file is too unusual to be edited", hint), ExitCode.CONFIG
+        )
+    return text
+
+
+def _scalar(value: str) -> str:
+    """Write a text so that YAML reads it as that text: a group may be called `no`."""
+    return value if yaml.safe_load(value) == value else json.dumps(value)
+
+
+def _end(node: yaml.Node) -> int:
+    """Find where a node's own text ends; a block's mark lies behind the comments that follow it."""
+    if isinstance(node, yaml.CollectionNode) and node.value and not node.flow_style:
+        last = node.value[-1]
+        if not isinstance(last, tuple):
+            return _end(last)
+        key, value = last
+        return max(int(key.end_mark.index), _end(value))
+    return int(node.end_mark.index)
+
+
+def _line_end(text: str, index: int) -> int:
+    """Find the start of the line after the last character before `index` that is no white space."""
+    found = text.find("\n", len(text[:index].rstrip()))
+    return len(text) if found < 0 else found + 1
+
+
+def _insert(text: str, index: int, lines: list[str]) -> str:
+    newline = "\r\n" if "\r\n" in text else "\n"
+    before = text[:index] if text[:index].endswith("\n") or not index else text[:index] + newline
+    return before + "".join(line + newline for line in lines) + text[index:]
+
+
+def _instead_of(text: str, node: yaml.Node, lines: list[str]) -> str:
+    """Put a block in the place of `{}`, `~` or nothing, below its line, whose comment stays."""
+    start, end = node.start_mark.index, node.end_mark.index
+    line_end = _line_end(text, end)
+    rest = text[end:line_end]
+    head = text[:start] + rest if rest.strip() else text[:start].rstrip(" ") + rest
+    return _insert(head + text[line_end:], len(head), lines)
+
+
+def _add_in_braces(text: str, root: yaml.MappingNode, clients: yaml.Node | None, entry: str) -> str:
+    if clients is None:
+        return _into_braces(text, root, f"clients: {{{entry}}}")
+    if isinstance(clients, yaml.MappingNode):
+        return _into_braces(text, clients, entry)
+    return f"{text[: clients.start_mark.index]} {{{entry}}}{text[clients.end_mark.index :]}"
+
+
+def _into_braces(text: str, node: yaml.MappingNode, entry: str) -> str:
+    """Add an entry before the closing brace."""
+    content = text[: node.end_mark.index - 1].rstrip()
+    comma = "" if content.endswith(("{", ",")) else ","
+    space = " " if node.value else ""
+    return f"{content}{comma}{space}{entry}{text[len(content) :]}"

@@ -1,0 +1,204 @@
+"""What host and containers say to each other: dataclasses ↔ JSON. Stdlib only; imported by both sides.
+
+`CONTRACT` is the version; it is also a label of every image, and `up` refuses an image of another version.
+Constants that both sides must agree on stand here; every other number has its home in `topology.py`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+CONTRACT = 1
+
+T = TypeVar("T")
+_JSON_NAMES = {dict: "an object", list: "a list", str: "a text", int: "an integer", float: "a number"}
+
+# Paths inside every container.
+RUN_DIR = "/run/chain"  # tmpfs: sockets, the health file, daemons' configuration with secrets in it
+CONFIG_DIR = "/etc/chain"  # read-only directory mount with the one JSON document of that container
+SECRETS_DIR = "/run/secrets"  # Compose secrets
+PEERS_DIR = "/run/peers"  # entry only: one preshared key per client
+
+STATE_FILE = "state.json"
+SETTINGS_FILE = "settings.json"
+
+CLIENT_INTERFACE = "wg0"  # the entry's WireGuard interface
+
+REPORT_PORT = 7411  # TCP on the entry's end of every link: where exits report
+HEARTBEAT = 1.0  # seconds between two lines on a quiet report connection
+SILENCE = 3.5  # seconds without a line after which either end gives the connection up
+
+# Packet marks. The ranges are disjoint: a miss in the second stage of the choice leaves the first stage's value in the
+# mark, which then is no exit's.
+MARK_TUNNEL = 0x1  # a tunnel's own outer packets, in entry and exits; the only ones that may use an uplink
+MARK_PROBE = 0x2  # the runtime's own probes, which must leave by the tunnel
+MARK_GROUP = 0x100  # + index of the group
+MARK_EXIT = 0x1000  # + slot of the exit
+
+
+@dataclass(frozen=True)
+class Client:
+    name: str
+    public_key: str
+    address: str
+    address6: str
+    group: str
+    psk_file: str = ""  # name below PEERS_DIR; empty: no preshared key
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    mark: int
+    exits: tuple[str, ...]  # in order of preference
+    resolver_address: str  # source of this group's DNS queries; each group has its own
+    resolver_port: int
+
+
+@dataclass(frozen=True)
+class Link:
+    """The transit network between the entry and one exit."""
+
+    subnet: str
+    entry_address: str
+    exit_address: str
+    entry_mac: str
+    exit_mac: str
+
+
+@dataclass(frozen=True)
+class ExitLink:
+    """What the entry knows of an exit."""
+
+    name: str
+    kind: str
+    mark: int
+    table: int
+    link: Link
+
+
+@dataclass(frozen=True)
+class Front:
+    """The entry's network towards its clients' encrypted packets."""
+
+    address: str
+    gateway: str
+    table: int
+
+
+@dataclass(frozen=True)
+class DesiredState:
+    """All the entry has to know; `generation` is a hash of the rest."""
+
+    chain: str
+    generation: str
+    address: str  # the entry's inside clients' network, with its prefix length
+    address6: str
+    clients_subnet: str
+    clients_subnet6: str
+    resolvers_subnet: str
+    port: int
+    mtu: int
+    front: Front
+    dns_upstreams: tuple[str, ...]
+    groups: tuple[Group, ...]
+    exits: tuple[ExitLink, ...]
+    clients: tuple[Client, ...]
+    version: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Uplink:
+    """The exit's network towards its provider. `address` is empty where Docker chooses it."""
+
+    gateway: str
+    table: int
+    address: str = ""
+
+
+@dataclass(frozen=True)
+class ExitSettings:
+    """All an exit has to know, but for its secrets."""
+
+    chain: str
+    name: str
+    kind: str
+    link: Link
+    uplink: Uplink
+    routed: tuple[str, ...]  # networks behind the entry: clients and resolvers
+    tunnel_table: int
+    mtu: int
+    bootstrap_dns: tuple[str, ...]
+    probe_targets: tuple[str, ...]  # asked through the tunnel; empty: the kind's own choice, then public ones
+    options: dict[str, Any] = field(default_factory=dict)  # what this kind alone understands
+    secrets: dict[str, str] = field(default_factory=dict)  # role → name below SECRETS_DIR
+    version: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class ExitReport:
+    """One line on the report connection, exit → entry."""
+
+    exit: str
+    state: str  # locked, dialling, up, down
+    since: float  # Unix time
+    cause: str
+    tunnel_address: str = ""
+    latency_ms: float | None = None
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+    version: int = CONTRACT
+
+
+def to_json(value: Any) -> str:
+    """One line, keys in order, so that equal values are equal text."""
+    return json.dumps(dataclasses.asdict(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def from_json(cls: type[T], text: str | bytes) -> T:
+    """Build `cls` from JSON; raises ValueError that names the field. Another contract version is refused."""
+    data = json.loads(text)
+    if isinstance(data, dict) and data.get("version") != CONTRACT:
+        raise ValueError(f"{cls.__name__}: contract version {data.get('version')}, this runtime speaks {CONTRACT}")
+    return typing.cast("T", _build(cls, data, cls.__name__))
+
+
+def _build(kind: Any, data: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _object(kind, data, where)
+    match typing.get_origin(kind), typing.get_args(kind):
+        case builtins.tuple, (item, *_):
+            return tuple(
+                _build(item, value, f"{where}[{index}]") for index, value in enumerate(_checked(list, data, where))
+            )
+        case builtins.dict, (_, item):
+            return {key: _build(item, value, f"{where}.{key}") for key, value in _checked(dict, data, where).items()}
+        case types.UnionType, (item, _):  # the contract knows but one: this, or None
+            return None if data is None else _build(item, data, where)
+    return data if kind is Any else _checked(kind, data, where)
+
+
+def _object(kind: Any, data: Any, where: str) -> Any:
+    given = _checked(dict, data, where)
+    hints = typing.get_type_hints(kind)
+    for name in sorted(given.keys() - hints.keys()):
+        raise ValueError(f"{where}: unknown field {name}")
+    for field_ in dataclasses.fields(kind):
+        optional = field_.default is not dataclasses.MISSING or field_.default_factory is not dataclasses.MISSING
+        if field_.name not in given and not optional:
+            raise ValueError(f"{where}: {field_.name} is missing")
+    return kind(**{name: _build(hints[name], value, f"{where}.{name}") for name, value in given.items()})
+
+
+def _checked(kind: type, data: Any, where: str) -> Any:
+    if kind is float and type(data) is int:
+        return float(data)
+    if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
+        raise ValueError(f"{where}: not {_JSON_NAMES.get(kind, kind.__name__)}")
+    return data

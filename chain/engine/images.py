@@ -1,0 +1,107 @@
+"""The images: what each is made of, its tag (a hash of that), and building those that are missing."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chain.contract import CONTRACT
+from chain.errors import ChainError, ExitCode, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from chain.engine.connection import Engine
+
+PACKAGE = Path(__file__).resolve().parent.parent
+RUNTIME = ("__init__.py", "contract.py", "errors.py", "secret.py", "node", "agent")
+WIREGUARD_GO = "wireguard-go"
+BASE = "debian:trixie-slim"
+# The machine's own certificates, for builds behind an intercepting CA. The first that exists is used.
+CA_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+
+
+def data_folder(name: str) -> Path:
+    """Find `compose` or `images`: beside the package in a checkout, inside it when installed."""
+    installed = PACKAGE / "_data" / name
+    return installed if installed.is_dir() else PACKAGE.parent / name
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: its folder's name, and its full name, whose tag is a hash of everything it is built from."""
+
+    folder: str
+    name: str
+    path: Path
+    base: Image | None = None
+    needs_runtime: bool = True
+
+
+def describe(folders: Iterable[str], root: Path | None = None) -> dict[str, Image]:
+    """Describe images by folder, those of `images/` or of another root; hashing reads their files and the runtime's."""
+    tool = _image(data_folder("images") / WIREGUARD_GO, base=None, needs_runtime=False)
+    found = {}
+    for folder in folders:
+        path = (root or data_folder("images")) / folder
+        recipe = (path / "Dockerfile").read_text()
+        found[folder] = _image(
+            path, base=tool if "WIREGUARD_GO" in recipe else None, needs_runtime="--from=runtime" in recipe
+        )
+    return found
+
+
+def _image(path: Path, *, base: Image | None, needs_runtime: bool) -> Image:
+    digest = hashlib.sha256(f"{CONTRACT} {base.name if base else ''}\n".encode())
+    sources = [path, *(PACKAGE / part for part in RUNTIME)] if needs_runtime else [path]
+    for source in sources:
+        files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
+        for file in files:
+            if file.suffix != ".pyc":
+                digest.update(f"{file.relative_to(source.parent)}\0".encode() + file.read_bytes() + b"\0")
+    return Image(path.name, f"chain-{path.name}:{digest.hexdigest()[:12]}", path, base, needs_runtime)
+
+
+def missing(engine: Engine, images: Iterable[Image]) -> list[Image]:
+    """List what has to be built, each after what it stands on."""
+    wanted: dict[str, Image] = {}
+    for image in images:
+        if not engine.has_image(image.name):
+            if image.base and not engine.has_image(image.base.name):
+                wanted[image.base.name] = image.base
+            wanted[image.name] = image
+    return list(wanted.values())
+
+
+def build(engine: Engine, image: Image, progress: Callable[[str], None]) -> None:
+    """Build one image; `progress` gets the builder's lines. Raises ChainError (ENGINE) with the last of them."""
+    bundle = next((path for path in CA_BUNDLES if Path(path).is_file()), None)
+    contexts = {"runtime": str(PACKAGE)} if image.needs_runtime else {}
+    lines: list[str] = []
+
+    def note(line: str) -> None:
+        lines.append(line)
+        progress(line)
+
+    try:
+        engine.build(
+            image.path,
+            tag=image.name,
+            contexts=contexts,
+            arguments={"WIREGUARD_GO": image.base.name} if image.base else {},
+            labels={"chain.contract": str(CONTRACT), "chain.image": image.folder},
+            secrets=[f"id=ca,src={bundle}"] if bundle else [],
+            progress=note,
+        )
+    except RuntimeError as error:
+        raise ChainError(
+            Problem(
+                f"image {image.name}",
+                "the build failed",
+                "the last lines are below; most often a package mirror or proxy can't be reached from the build",
+            ),
+            ExitCode.ENGINE,
+            detail="\n".join(lines[-20:]) or str(error),
+        ) from None

@@ -1,0 +1,15 @@
+"""The kinds of exits, as the host sees them. To add one: write its module and add one line to `_KINDS`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chain.exits.l2tp import L2tp
+from chain.exits.wireguard import WireGuard
+
+if TYPE_CHECKING:
+    from chain.exits.base import ExitKind
+
+_KINDS: tuple[ExitKind, ...] = (L2tp(), WireGuard())
+
+REGISTRY: dict[str, ExitKind] = {kind.name: kind for kind in _KINDS}

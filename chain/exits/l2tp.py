@@ -1,0 +1,144 @@
+"""L2TP/IPsec exit, host side: strongSwan and xl2tpd settings, their safe defaults, and the legacy set."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from chain.config.models import ExitConfig, Model, SecretFile, Server
+from chain.exits.base import KernelNeed, SecretSpec, ServiceNeeds
+
+_PROPOSAL = re.compile(r"[a-z0-9]+(-[a-z0-9_]+)*")
+
+
+def _proposal(value: str) -> str:
+    """Let only strongSwan's own form through; it ends up in its configuration."""
+    if not _PROPOSAL.fullmatch(value):
+        raise ValueError(f"{value!r} is no proposal; write it as aes256-sha256-modp2048")
+    return value
+
+
+Proposal = Annotated[str, AfterValidator(_proposal)]
+PppAuth = Literal["pap", "chap", "mschap-v2"]
+
+# Offered by default: what servers of the last ten years accept and nobody has broken.
+MODERN_IKE = ("aes256-sha256-modp2048", "aes128-sha256-modp2048", "aes256-sha256-ecp256", "aes256-sha384-ecp384")
+MODERN_ESP = ("aes256gcm16", "aes128gcm16", "aes256-sha256", "aes128-sha256")
+# `crypto: legacy` adds what old appliances insist on. SHA1 and 3DES are weak, modp1024 is within reach of states.
+LEGACY_IKE = (
+    "aes256-sha1-modp2048",
+    "aes128-sha1-modp2048",
+    "aes256-sha1-modp1024",
+    "aes128-sha1-modp1024",
+    "3des-sha1-modp2048",
+    "3des-sha1-modp1024",
+)
+LEGACY_ESP = ("aes256-sha1", "aes128-sha1", "3des-sha1")
+
+# What a packet of the tunnel carries outside the inner IP packet.
+IPV4, UDP = 20, 8
+L2TP_PPP = 6 + 4  # L2TP data header as Linux sends it, without length or sequence numbers; PPP header uncompressed
+ESP_HEADER, ESP_TRAILER = 8, 2
+
+
+class EspShape(Model):
+    """How one ESP cipher frames a packet, in bytes."""
+
+    iv: int
+    block: int
+    icv: int
+
+    def largest(self, room: int) -> int:
+        """Give the largest ESP payload that fits `room` bytes of outer IP payload."""
+        padded = room - ESP_HEADER - self.iv - self.icv
+        return padded - padded % self.block - ESP_TRAILER
+
+
+def esp_shape(proposal: str) -> EspShape:
+    """Read cipher and integrity from a proposal such as aes256-sha1 or aes128gcm16."""
+    if "gcm" in proposal or "ccm" in proposal:
+        return EspShape(iv=8, block=4, icv=16)
+    cipher = EspShape(iv=8, block=8, icv=0) if proposal.startswith("3des") else EspShape(iv=16, block=16, icv=0)
+    icv = next((size for name, size in (("sha512", 32), ("sha384", 24), ("sha256", 16)) if name in proposal), 12)
+    return EspShape(iv=cipher.iv, block=cipher.block, icv=icv)
+
+
+class IkeConfig(Model):
+    version: Literal[1, 2] = 1  # L2TP/IPsec servers speak IKEv1 as a rule
+    proposals: list[Proposal] | None = Field(default=None, min_length=1)
+    remote_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9@.:_%-]+$")] | None = None  # any, unless it is named
+
+
+class EspConfig(Model):
+    proposals: list[Proposal] | None = Field(default=None, min_length=1)
+
+
+class PppConfig(Model):
+    auth: list[PppAuth] = Field(default=["mschap-v2", "chap"], min_length=1)
+
+
+class L2tpExit(ExitConfig):
+    kind: Literal["l2tp"]
+    server: Server | None = None  # else the secret vpn_server_ip
+    crypto: Literal["modern", "legacy"] = "modern"
+    ike: IkeConfig = IkeConfig()
+    esp: EspConfig = EspConfig()
+    ppp: PppConfig = PppConfig()
+    psk: SecretFile | None = None
+    username: SecretFile | None = None
+    password: SecretFile | None = None
+
+
+class L2tp:
+    name = "l2tp"
+    settings = L2tpExit
+    # charon insists on the capability for IKE's port 500, though Docker lets everybody bind it.
+    needs = ServiceNeeds(devices=("/dev/ppp",), capabilities=("NET_BIND_SERVICE",), memory="128m")
+    kernel: tuple[KernelNeed, ...] = (
+        KernelNeed("ppp", ("ppp_generic",), "PPP, which carries the traffic inside L2TP"),
+        KernelNeed("l2tp", ("l2tp_ppp", "l2tp_netlink"), "L2TP in the kernel"),
+        KernelNeed("xfrm", ("xfrm_user",), "IPsec's policies and keys"),
+        KernelNeed("esp", ("esp4", "authenc", "echainiv", "cbc", "gcm"), "IPsec's ESP"),
+    )
+
+    def secrets(self, settings: L2tpExit) -> tuple[SecretSpec, ...]:
+        specs = [
+            SecretSpec("vpn_ipsec_psk", required=True, about="the IPsec pre-shared key", override=_file(settings.psk)),
+            SecretSpec("vpn_username", required=True, about="the user name", override=_file(settings.username)),
+            SecretSpec("vpn_password", required=True, about="the password", override=_file(settings.password)),
+        ]
+        if settings.server is None:
+            specs.insert(0, SecretSpec("vpn_server_ip", required=True, about="the server's address or name"))
+        return tuple(specs)
+
+    def options(self, settings: L2tpExit) -> dict[str, Any]:
+        return {
+            "server": settings.server or "",
+            "ike_version": settings.ike.version,
+            "ike_proposals": list(ike_proposals(settings)),
+            "esp_proposals": list(esp_proposals(settings)),
+            "remote_id": settings.ike.remote_id or "",
+            "ppp_auth": list(settings.ppp.auth),
+        }
+
+    def tunnel_mtu(self, settings: L2tpExit, link_mtu: int) -> int:
+        """Take the smallest over all offered ciphers, NAT traversal assumed: which one the server picks is open."""
+        room = link_mtu - IPV4 - UDP
+        framing = UDP + L2TP_PPP
+        return min(esp_shape(proposal).largest(room) for proposal in esp_proposals(settings)) - framing
+
+
+def ike_proposals(settings: L2tpExit) -> tuple[str, ...]:
+    legacy = LEGACY_IKE if settings.crypto == "legacy" else ()
+    return tuple(settings.ike.proposals) if settings.ike.proposals else MODERN_IKE + legacy
+
+
+def esp_proposals(settings: L2tpExit) -> tuple[str, ...]:
+    legacy = LEGACY_ESP if settings.crypto == "legacy" else ()
+    return tuple(settings.esp.proposals) if settings.esp.proposals else MODERN_ESP + legacy
+
+
+def _file(secret: SecretFile | None) -> str | None:
+    return secret.file if secret else None

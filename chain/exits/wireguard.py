@@ -1,0 +1,80 @@
+"""WireGuard exit, host side: plain fields, as they stand in any provider's file."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from chain.config.models import ExitConfig, PublicKey, SecretFile, ServerEndpoint
+from chain.exits.base import KernelNeed, SecretSpec, ServiceNeeds
+
+DEFAULT_PORT = 51820
+OVERHEAD = {4: 60, 6: 80}  # outer IP, UDP, and WireGuard's 32 bytes of header and tag
+
+
+def _usual_name(value: object) -> object:
+    """Read `true` as: the provider gave one, and it is in the file of the usual name."""
+    if isinstance(value, bool):
+        return SecretFile.model_construct(file="") if value else None
+    return value
+
+
+class WireGuardExit(ExitConfig):
+    kind: Literal["wireguard"]
+    endpoint: ServerEndpoint
+    public_key: PublicKey
+    address: IPv4Interface
+    dns: IPv4Address | None = None  # the provider's resolver inside the tunnel, when it has one: a near probe target
+    keepalive: Annotated[int, Field(ge=0, le=65535, strict=True)] = 25
+    private_key: SecretFile | None = None
+    preshared_key: Annotated[SecretFile | None, BeforeValidator(_usual_name)] = None
+
+
+class WireGuard:
+    name = "wireguard"
+    settings = WireGuardExit
+    needs = ServiceNeeds(devices=("/dev/net/tun",))
+    kernel: tuple[KernelNeed, ...] = (
+        KernelNeed("tun", ("tun",), "WireGuard in user space, where the kernel has none of its own"),
+    )
+
+    def secrets(self, settings: WireGuardExit) -> tuple[SecretSpec, ...]:
+        private = SecretSpec(
+            "wg_private_key",
+            required=True,
+            form="wireguard-key",
+            about="the private key that the provider's file shows as PrivateKey",
+            override=settings.private_key.file if settings.private_key else None,
+        )
+        if settings.preshared_key is None:
+            return (private,)
+        preshared = SecretSpec(
+            "wg_preshared_key",
+            required=True,
+            form="wireguard-key",
+            about="the key that the provider's file shows as PresharedKey",
+            override=settings.preshared_key.file or None,
+        )
+        return (private, preshared)
+
+    def options(self, settings: WireGuardExit) -> dict[str, Any]:
+        return {
+            "server": settings.endpoint.host,
+            "port": settings.endpoint.port or DEFAULT_PORT,
+            "public_key": settings.public_key,
+            "address": str(settings.address),
+            "keepalive": settings.keepalive,
+            # A resolver with a public address would be no evidence that *this* tunnel's far end lives.
+            "near": str(settings.dns) if settings.dns and _private(settings.dns) else "",
+        }
+
+    def tunnel_mtu(self, settings: WireGuardExit, link_mtu: int) -> int:
+        return link_mtu - OVERHEAD[6 if ":" in settings.endpoint.host else 4]
+
+
+def _private(address: IPv4Address) -> bool:
+    """Tell RFC 1918 and RFC 6598 addresses from all others; providers' tunnels use both."""
+    networks = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
+    return any(address in IPv4Network(network) for network in networks)

@@ -1,0 +1,1 @@
+"""The runtime in every container: lock, secrets, daemons, health, reports. Standard library only, to stay small."""

@@ -1,0 +1,32 @@
+"""Give up a capability for good, in this process and all its children."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+CAP_DAC_OVERRIDE, CAP_NET_ADMIN = 1, 12
+_VERSION_3 = 0x20080522
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Data(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+def drop(capability: int) -> None:
+    """Remove one capability below 32 from the effective, permitted and inheritable sets. Raises OSError.
+
+    The bounding set would need SETPCAP; under no-new-privileges execve regains nothing from it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, data = _Header(_VERSION_3, 0), (_Data * 2)()
+    if libc.capget(ctypes.byref(header), data):
+        raise OSError(ctypes.get_errno(), "capget")
+    for sets in ("effective", "permitted", "inheritable"):
+        setattr(data[0], sets, getattr(data[0], sets) & ~(1 << capability))
+    if libc.capset(ctypes.byref(header), data):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -1,0 +1,56 @@
+"""What `docker exec` runs in the entry: it has the capability to read secrets that the resident runtime gave up."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from typing import Any
+
+from chain.contract import to_json
+from chain.node.entry import CONTROL_SOCKET, REPLY_SECONDS, load_state, preshared_keys
+
+WATCH_INTERVAL = 0.2  # seconds between two looks of one watcher, which costs no new process
+WATCH_HEARTBEAT = 2.0  # seconds after which an unchanged status is printed again, so that the reader can keep time
+
+
+def call(verb: str) -> int:
+    """Ask the resident runtime; print its answer as one line of JSON. 0 when it is no error."""
+    question: dict[str, object] = {"verb": verb}
+    if verb == "apply":
+        state = load_state()
+        question |= {"state": json.loads(to_json(state)), "preshared": preshared_keys(state)}
+    answer = _ask(question)
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 1 if "error" in answer else 0
+
+
+def watch(seconds: float) -> int:
+    """Print the status whenever an exit or a group changes, for a bounded time: one process instead of many."""
+    end, printed, shown = time.monotonic() + seconds, 0.0, None
+    while time.monotonic() < end:
+        answer = _ask({"verb": "status"})
+        gist = [(item["name"], item["state"], item["cause"]) for item in answer.get("exits", ())], answer.get("groups")
+        if gist != shown or time.monotonic() - printed > WATCH_HEARTBEAT:
+            shown, printed = gist, time.monotonic()
+            try:
+                sys.stdout.write(json.dumps(answer) + "\n")
+                sys.stdout.flush()
+            except BrokenPipeError:
+                return 0
+        time.sleep(WATCH_INTERVAL)
+    return 0
+
+
+def _ask(question: dict[str, object]) -> dict[str, Any]:
+    try:
+        with socket.socket(socket.AF_UNIX) as channel:
+            channel.settimeout(REPLY_SECONDS)
+            channel.connect(str(CONTROL_SOCKET))
+            channel.sendall(json.dumps(question).encode() + b"\n")
+            with channel.makefile("rb") as stream:
+                answer: dict[str, Any] = json.loads(stream.readline() or b"{}")
+    except (OSError, ValueError) as error:
+        return {"error": f"the entry's runtime does not answer: {error}"}
+    return answer or {"error": "the entry's runtime hung up"}

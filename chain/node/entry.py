@@ -1,0 +1,301 @@
+"""The entry's life: lock, identity, secrets, WireGuard, resolvers, and the agent as a sibling that may die."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chain.contract import (
+    CLIENT_INTERFACE,
+    CONFIG_DIR,
+    MARK_TUNNEL,
+    PEERS_DIR,
+    RUN_DIR,
+    SECRETS_DIR,
+    STATE_FILE,
+    DesiredState,
+    from_json,
+    to_json,
+)
+from chain.errors import ChainError
+from chain.node import caps, lock, netlink, unbound, wireguard
+from chain.node.backoff import delay
+from chain.node.run import interface_with, ip_batch, nft, run
+from chain.node.supervise import Daemon, log
+from chain.secret import Secret, is_wireguard_key, read_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chain.contract import Group
+
+CONTROL_SOCKET = Path(RUN_DIR, "control.sock")
+HEALTH = Path(RUN_DIR, "healthy")
+PRIVATE_KEY = Path(SECRETS_DIR, "entry_private_key")
+
+# Order of the routing rules; the agent's rules, one per exit, lie between.
+RULE_TUNNEL, RULE_CLIENTS, RULE_RESOLVERS, RULE_NOWHERE = 100, 110, 900, 1000
+TABLE_RESOLVERS = 99
+AGENT_PAUSE = 0.2  # seconds before a dead agent is started again
+REPLY_SECONDS = 60.0  # 10,000 clients on a slow machine
+LINE_LIMIT = 64 * 1024 * 1024  # bytes; a state of 10,000 clients is one line of 3 MB
+
+
+def preshared_keys(state: DesiredState) -> dict[str, str]:
+    """Read the clients' preshared keys; a missing one keeps that client out and says so, the others come in."""
+    keys = {}
+    for client in state.clients:
+        if client.psk_file:
+            try:
+                key = read_secret(Path(PEERS_DIR, client.psk_file)).reveal()
+            except ChainError as error:
+                log("entry", f"client {client.name} is kept out: {error.problems[0].what}")
+                continue
+            if is_wireguard_key(key):
+                keys[client.name] = key
+            else:  # one bad key would make WireGuard refuse all of them
+                log("entry", f"client {client.name} is kept out: its preshared key is malformed")
+    return keys
+
+
+class Entry:
+    def __init__(self) -> None:
+        self._state: DesiredState = load_state()
+        self._private_key = Secret("")
+        self._preshared: dict[str, str] = {}
+        self._front = ""
+        self._links: dict[str, str] = {}
+        self._resolvers: dict[str, tuple[Daemon, asyncio.Task[None]]] = {}
+        self._loaded_lock = ""
+        self._applying = asyncio.Lock()
+        self._wireguard: Daemon | None = None
+        self._agent: asyncio.subprocess.Process | None = None
+        self._asking = asyncio.Lock()
+        self._questions = 0
+
+    async def run(self) -> None:
+        """Run until cancelled. Raises RuntimeError when what the entry stands on can't be made."""
+        HEALTH.unlink(missing_ok=True)
+        self._find_interfaces()
+        self._load_lock()
+        self._private_key = read_secret(PRIVATE_KEY)
+        if not is_wireguard_key(self._private_key.reveal()):
+            raise ValueError("the secret entry_private_key is no WireGuard key")
+        self._preshared = preshared_keys(self._state)
+        caps.drop(caps.CAP_DAC_OVERRIDE)
+        self._take_identity()
+        log("entry", "locked")
+        self._wireguard = await wireguard.create(CLIENT_INTERFACE)
+        self._configure_interface()
+        await self._start_resolvers(self._state.groups)
+        CONTROL_SOCKET.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._serve, CONTROL_SOCKET, limit=LINE_LIMIT)
+        tasks = [asyncio.create_task(self._keep_agent())]
+        if self._wireguard is not None:
+            tasks.append(asyncio.create_task(_death_of(self._wireguard)))
+        try:
+            # Neither ends by itself. One that fails takes the container with it, which starts anew, locked.
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            server.close()
+            await self._stop_all()
+
+    async def _stop_all(self) -> None:
+        if self._agent is not None and self._agent.returncode is None:
+            self._agent.kill()
+        await asyncio.gather(*(self._stop_resolver(name) for name in list(self._resolvers)))
+        if self._wireguard is not None:
+            await self._wireguard.stop()
+
+    # Interfaces
+
+    def _find_interfaces(self) -> None:
+        front = interface_with(self._state.front.address)
+        if front is None:
+            raise RuntimeError("this container's front network is not the one in its state; run `chain up` again")
+        self._front = front
+        self._links = {}
+        for exit_ in self._state.exits:
+            name = interface_with(exit_.link.entry_address)
+            if name is None:
+                log("entry", f"exit {exit_.name}: no link to it in this container; run `chain up` again")
+            else:
+                self._links[exit_.name] = name
+
+    def _take_identity(self) -> None:
+        """Become reachable for exits under the address they use, only now that the lock is there."""
+        state = self._state
+        run("ip", "route", "flush", "table", "main", "default")
+        lines = [
+            f"route replace default via {state.front.gateway} dev {self._front} table {state.front.table}",
+            f"rule add priority {RULE_TUNNEL} fwmark {MARK_TUNNEL} lookup {state.front.table}",
+            f"rule add priority {RULE_CLIENTS} to {state.clients_subnet} lookup main",
+            f"rule add priority {RULE_RESOLVERS} from {state.resolvers_subnet} lookup {TABLE_RESOLVERS}",
+            f"rule add priority {RULE_NOWHERE} iif {CLIENT_INTERFACE} unreachable",
+        ]
+        netlink.set_lenient(self._front)
+        for name in self._links.values():
+            netlink.set_lenient(name)
+        ip_batch(lines)
+        # Last, when no packet can be led astray any more. A new address forgets neighbours, so they come after it.
+        neighbours = []
+        for exit_ in state.exits:
+            if link := self._links.get(exit_.name):
+                run("ip", "link", "set", "dev", link, "address", exit_.link.entry_mac)
+                neighbour = f"{exit_.link.exit_address} lladdr {exit_.link.exit_mac} dev {link} nud permanent"
+                neighbours.append(f"neighbour replace {neighbour}")
+        ip_batch(neighbours)
+
+    def _configure_interface(self) -> None:
+        state = self._state
+        ip_batch(
+            [
+                f"address replace {state.address} dev {CLIENT_INTERFACE}",
+                f"address replace {state.address6} dev {CLIENT_INTERFACE}",
+                f"link set dev {CLIENT_INTERFACE} mtu {state.mtu} up",
+                # A resolver's question needs some route before its mark gives it the right one; the lock lets none
+                # pass on this one.
+                f"route replace default dev {CLIENT_INTERFACE} table {TABLE_RESOLVERS}",
+            ]
+        )
+        netlink.set_lenient(CLIENT_INTERFACE)
+
+    def _load_lock(self) -> None:
+        """Load the lock if it is not the one that the kernel has; all exits are closed then."""
+        wanted = lock.entry_lock(self._state, front=self._front, links=self._links)
+        if wanted != self._loaded_lock:
+            nft(wanted)
+            self._loaded_lock = wanted
+
+    async def _stop_resolver(self, name: str) -> None:
+        daemon, keeping = self._resolvers.pop(name)
+        keeping.cancel()
+        await daemon.stop()
+
+    async def _start_resolvers(self, groups: Iterable[Group]) -> None:
+        for group in groups:
+            path = Path(RUN_DIR, f"unbound-{group.name}.conf")
+            path.write_text(unbound.config(self._state, group))
+            run("ip", "address", "replace", f"{group.resolver_address}/32", "dev", "lo")
+            daemon = Daemon(
+                f"unbound-{group.name}",
+                *("unbound", "-d", "-c", str(path)),
+                # It reads what strangers send: it is not to be able to open the lock.
+                before=lambda: caps.drop(caps.CAP_NET_ADMIN),
+            )
+            await daemon.start()
+            self._resolvers[group.name] = (daemon, asyncio.create_task(_keep(daemon)))
+
+    # The agent
+
+    async def _keep_agent(self) -> None:
+        while True:
+            self._agent = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "chain.agent",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=LINE_LIMIT,
+                env={**os.environ},
+            )
+            try:
+                refusal = (await self._tell_agent()).get("error")
+            except (OSError, RuntimeError, TimeoutError, ValueError) as error:
+                refusal = str(error) or "no answer"
+            if refusal:
+                log("entry", f"the agent does not take its state: {refusal}")
+                with contextlib.suppress(ProcessLookupError):
+                    self._agent.kill()
+            code = await self._agent.wait()
+            HEALTH.unlink(missing_ok=True)
+            log("entry", f"the agent ended with {code}; no exit is trusted until it is back")
+            await asyncio.sleep(AGENT_PAUSE)
+
+    async def _tell_agent(self) -> dict[str, Any]:
+        return await self._ask_agent(
+            {
+                "verb": "apply",
+                "state": json.loads(to_json(self._state)),
+                "links": self._links,
+                "private_key": self._private_key.reveal(),
+                "preshared": self._preshared,
+            }
+        )
+
+    async def _ask_agent(self, question: dict[str, Any]) -> dict[str, Any]:
+        async with self._asking:
+            agent = self._agent
+            if agent is None or agent.stdin is None or agent.stdout is None:
+                raise RuntimeError("the agent is not running")
+            self._questions += 1
+            async with asyncio.timeout(REPLY_SECONDS):
+                agent.stdin.write(json.dumps(question | {"id": self._questions}).encode() + b"\n")
+                await agent.stdin.drain()
+                while line := await agent.stdout.readline():
+                    answer: dict[str, Any] = json.loads(line)
+                    # An answer that came too late for its question is nobody's.
+                    if answer.pop("id", None) == self._questions:
+                        return answer
+            raise RuntimeError("the agent ended while it was asked")
+
+    # `docker exec`
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            question = json.loads(await reader.readline())
+            if question["verb"] == "apply":
+                async with self._applying:
+                    answer = await self._apply(question)
+            else:
+                answer = await self._ask_agent({"verb": "status"})
+        except (OSError, RuntimeError, TimeoutError, ValueError, KeyError) as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        with contextlib.suppress(OSError):
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+            writer.close()
+
+    async def _apply(self, question: dict[str, Any]) -> dict[str, Any]:
+        state = from_json(DesiredState, json.dumps(question["state"]))
+        resolver_before = {group.name: unbound.config(self._state, group) for group in self._state.groups}
+        self._state, self._preshared = state, question["preshared"]
+        self._find_interfaces()
+        self._load_lock()  # where groups or links changed, all exits are closed until the agent has opened them again
+        for group in state.groups:
+            if resolver_before.pop(group.name, None) != unbound.config(state, group):
+                if group.name in self._resolvers:
+                    await self._stop_resolver(group.name)
+                await self._start_resolvers([group])
+        for name in resolver_before:
+            await self._stop_resolver(name)
+        return await self._tell_agent()
+
+
+async def _death_of(daemon: Daemon) -> None:
+    await daemon.ended.wait()
+    raise RuntimeError(f"{daemon.name} died; the container starts anew")
+
+
+async def _keep(daemon: Daemon) -> None:
+    """Start a daemon again whenever it ends."""
+    attempt = 0
+    while True:
+        await daemon.ended.wait()
+        attempt += 1
+        await asyncio.sleep(delay(attempt, random.random()))  # noqa: S311 - jitter, not a secret
+        await daemon.start()
+
+
+def load_state() -> DesiredState:
+    return from_json(DesiredState, Path(CONFIG_DIR, STATE_FILE).read_bytes())

@@ -1,0 +1,283 @@
+"""An exit's life: lock, identity, secrets, then dial, probe and report until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chain.contract import (
+    CONFIG_DIR,
+    MARK_PROBE,
+    MARK_TUNNEL,
+    RUN_DIR,
+    SECRETS_DIR,
+    SETTINGS_FILE,
+    ExitReport,
+    ExitSettings,
+    from_json,
+)
+from chain.node import caps, kinds, lock, netlink
+from chain.node.backoff import delay
+from chain.node.kinds.base import DialError, Tunnel
+from chain.node.probe import ping
+from chain.node.report import Reporter, statistics
+from chain.node.resolve import resolve
+from chain.node.run import interface_with, interfaces, ip_batch, network_of, nft, run
+from chain.node.supervise import log
+from chain.secret import read_secret
+
+if TYPE_CHECKING:
+    from chain.node.kinds.base import Kind
+
+HEALTH = Path(RUN_DIR, "healthy")
+
+# Order of the routing rules.
+RULE_TUNNEL, RULE_ROUTED, RULE_CLIENTS, RULE_PROBE = 100, 110, 120, 130
+WORST_METRIC = 4_294_967_295
+
+# A provider without a near target is judged by public ones, which are asked rarely: they belong to strangers.
+PUBLIC_TARGETS = ("9.9.9.9", "1.1.1.1")
+NEAR_INTERVAL, PUBLIC_INTERVAL = 1.0, 10.0
+PROBE_TIMEOUT = 1.0
+BURST = 3  # probes after a missed one, before anything is done about it
+NEAR_PATIENCE = 4.0  # seconds that a near target has for its first answer before public ones are asked too
+FIRST_ANSWER_SECONDS = 10.0  # from a dialled tunnel to its first answered probe
+
+
+class Exit:
+    def __init__(self, settings: ExitSettings) -> None:
+        self._settings = settings
+        self._link = self._uplink = ""
+        self._server: str | None = None
+        self._entry_open = False
+        self._state, self._cause, self._since = "locked", "starting", time.time()
+        self._address = ""
+        self._latency: float | None = None
+        self._sequence = 0
+        self._kind: Kind
+        self._reporter = Reporter(
+            settings.link.entry_address, settings.link.exit_address, self._report, self._entry_changed
+        )
+
+    async def run(self) -> None:
+        """Run until cancelled; hangs up and stays locked when it is."""
+        self._find_interfaces()
+        secrets = {role: read_secret(Path(SECRETS_DIR, name)) for role, name in self._settings.secrets.items()}
+        caps.drop(caps.CAP_DAC_OVERRIDE)
+        self._kind = kinds.create(self._settings, secrets)
+        self._load_lock()
+        self._take_identity()
+        HEALTH.unlink(missing_ok=True)
+        log("exit", "locked")
+        tasks = asyncio.create_task(self._reporter.run()), asyncio.create_task(self._dial_forever())
+        try:
+            # Neither ends by itself. One that fails takes the container with it, which starts anew, locked.
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            with contextlib.suppress(Exception):
+                await self._kind.hang_up()
+
+    # Lock and identity
+
+    def _find_interfaces(self) -> None:
+        link = interface_with(self._settings.link.exit_address)
+        address = self._settings.uplink.address
+        if address:
+            uplink = interface_with(address)
+        else:
+            others = [
+                item["ifname"] for item in interfaces() if item["ifname"] not in ("lo", link) and item.get("address")
+            ]
+            uplink = others[0] if len(others) == 1 else None
+        if link is None or uplink is None:
+            raise RuntimeError("this container's networks are not those that its settings name; run `chain up` again")
+        self._link, self._uplink = link, uplink
+
+    def _load_lock(self) -> None:
+        nft(
+            lock.exit_lock(
+                self._settings,
+                link=self._link,
+                uplink=self._uplink,
+                tunnel=self._kind.interface,
+                server=self._server,
+                rules=self._kind.rules,
+                entry_open=self._entry_open,
+            )
+        )
+
+    def _take_identity(self) -> None:
+        """Only now become reachable under the address that the entry uses, with routes that lead nowhere yet."""
+        settings, link, uplink = self._settings.link, self._link, self._uplink
+        main = self._settings.uplink
+        for name in (link, uplink):
+            netlink.set_lenient(name)
+        run("ip", "route", "flush", "table", "main", "default")
+        ip_batch(
+            [
+                f"route replace default via {main.gateway} dev {uplink} onlink table {main.table}",
+                # A server on the uplink's own network is reached directly.
+                f"route replace {network_of(uplink)} dev {uplink} table {main.table}",
+                f"route replace unreachable default metric {WORST_METRIC} table {self._settings.tunnel_table}",
+                f"rule add priority {RULE_TUNNEL} fwmark {MARK_TUNNEL} lookup {main.table}",
+                *(f"route replace {net} via {settings.entry_address} dev {link}" for net in self._settings.routed),
+                *(f"rule add priority {RULE_ROUTED} to {net} lookup main" for net in self._settings.routed),
+                f"rule add priority {RULE_CLIENTS} iif {link} lookup {self._settings.tunnel_table}",
+                f"rule add priority {RULE_PROBE} fwmark {MARK_PROBE} lookup {self._settings.tunnel_table}",
+            ]
+        )
+        # Last, when no packet can be led astray any more. A new address forgets neighbours, so they come after it.
+        run("ip", "link", "set", "dev", link, "address", settings.exit_mac)
+        neighbour = f"{settings.entry_address} lladdr {settings.entry_mac} dev {link} nud permanent"
+        ip_batch([f"neighbour replace {neighbour}"])
+
+    def _entry_changed(self, there: bool) -> None:  # noqa: FBT001 - a state, not an option
+        self._entry_open = there
+        nft(f'add element {lock.TABLE} open {{ "{self._link}" }}' if there else f"flush set {lock.TABLE} open")
+
+    # Reports
+
+    def _report(self) -> ExitReport:
+        received, sent = statistics(self._kind.interface)
+        return ExitReport(
+            exit=self._settings.name,
+            state=self._state,
+            since=self._since,
+            cause=self._cause,
+            tunnel_address=self._address,
+            latency_ms=None if self._latency is None else round(self._latency * 1e3, 2),
+            rx_bytes=received,
+            tx_bytes=sent,
+        )
+
+    def _become(self, state: str, cause: str) -> None:
+        if (state, cause) == (self._state, self._cause):
+            return
+        if state != self._state:
+            self._since = time.time()
+        self._state, self._cause = state, cause
+        log("exit", f"{state}: {cause}")
+        self._reporter.changed()
+
+    # The tunnel
+
+    async def _dial_forever(self) -> None:
+        attempt = 0
+        while True:
+            attempt += 1
+            self._become("dialling", "starting" if attempt == 1 else self._cause)
+            started = time.monotonic()
+            try:
+                await self._one_tunnel()
+            except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                # Mostly a DialError; others when the tunnel's interface vanishes while it is set up.
+                self._become("down", str(error))
+            finally:
+                self._close()
+            # A tunnel that stood for a while was no failed attempt.
+            if time.monotonic() - started > FIRST_ANSWER_SECONDS * 3:
+                attempt = 0
+            with contextlib.suppress(Exception):
+                await self._kind.hang_up()
+            await asyncio.sleep(delay(max(attempt, 1), random.random()))  # noqa: S311 - jitter, not a secret
+
+    async def _one_tunnel(self) -> None:
+        """Dial, and stay until the tunnel is lost; always ends by raising, most often DialError."""
+        server = await resolve(self._kind.server, self._settings.bootstrap_dns)
+        if server != self._server:
+            self._server = server
+            self._load_lock()
+        tunnel = await self._kind.dial(server)
+        self._address = tunnel.address
+        netlink.set_lenient(self._kind.interface)
+        run("ip", "route", "replace", "default", "dev", self._kind.interface, "table", str(self._settings.tunnel_table))
+        losing = asyncio.create_task(self._kind.lost())
+        probing = asyncio.create_task(self._probe_forever(tunnel))
+        try:
+            done, _ = await asyncio.wait({losing, probing}, return_when=asyncio.FIRST_COMPLETED)
+            if losing in done:
+                raise DialError(losing.result())
+            probing.result()
+        finally:
+            for task in (losing, probing):
+                task.cancel()
+
+    async def _probe_forever(self, tunnel: Tunnel) -> None:
+        """Open at the first answer; raise DialError when answers stop, or none comes."""
+        near = self._settings.probe_targets or ((tunnel.near,) if tunnel.near else ())
+        targets = await self._first_answer(near)
+        interval = NEAR_INTERVAL if targets == near else PUBLIC_INTERVAL
+        self._open()
+        while True:
+            await asyncio.sleep(interval)
+            if await self._ask(targets[:1]) is not None:
+                continue
+            if not await self._burst(targets):
+                await self._kind.revive()
+                if not await self._burst(targets):
+                    raise DialError(f"no answer through the tunnel from {', '.join(targets)}")
+
+    async def _first_answer(self, near: tuple[str, ...]) -> tuple[str, ...]:
+        """Give the targets to rely on: the near ones, or public ones where no near one answers pings."""
+        started = time.monotonic()
+        while True:
+            if near and await self._ask(near) is not None:
+                return near
+            # Targets that the user named are not second-guessed.
+            patient = bool(near) and time.monotonic() - started < NEAR_PATIENCE
+            if not patient and not self._settings.probe_targets and await self._ask(PUBLIC_TARGETS) is not None:
+                return PUBLIC_TARGETS
+            if time.monotonic() - started > FIRST_ANSWER_SECONDS:
+                asked = ", ".join(near if self._settings.probe_targets else (*near, *PUBLIC_TARGETS))
+                raise DialError(f"nothing answers through the tunnel ({asked} asked)")
+            await self._kind.revive()
+
+    async def _burst(self, targets: tuple[str, ...]) -> bool:
+        for _ in range(BURST):
+            if await self._ask(targets) is not None:
+                return True
+        return False
+
+    async def _ask(self, targets: tuple[str, ...]) -> float | None:
+        """Probe all targets at once, for the first answer."""
+        self._sequence += 1
+        tasks = [
+            asyncio.create_task(ping(target, self._kind.interface, self._sequence, PROBE_TIMEOUT)) for target in targets
+        ]
+        try:
+            for answer in asyncio.as_completed(tasks):
+                latency = await answer
+                if latency is not None:
+                    self._latency = latency
+                    return latency
+            return None
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _open(self) -> None:
+        for name in (self._link, self._kind.interface):
+            netlink.set_forwarding(name, on=True)
+        HEALTH.touch()
+        self._become("up", "a probe was answered through the tunnel")
+
+    def _close(self) -> None:
+        HEALTH.unlink(missing_ok=True)
+        for name in (self._link, self._kind.interface):
+            with contextlib.suppress(OSError):
+                netlink.set_forwarding(name, on=False)
+        self._address, self._latency = "", None
+
+
+def load() -> ExitSettings:
+    return from_json(ExitSettings, Path(CONFIG_DIR, SETTINGS_FILE).read_bytes())

@@ -1,0 +1,41 @@
+"""The cut between the exit's runtime and a kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from chain.node.lock import UplinkRules
+
+
+class DialError(RuntimeError):
+    """The tunnel did not come up; the text is the cause that people will read."""
+
+
+@dataclass(frozen=True)
+class Tunnel:
+    """A tunnel that is up as far as its own protocol can tell."""
+
+    address: str
+    near: str = ""  # an address at the tunnel's own far end that answers pings; empty: none is known
+
+
+class Kind(Protocol):
+    """One exit's tunnel. The runtime resolves, locks, routes, probes and reports; a kind dials."""
+
+    interface: str  # the tunnel's interface, by the name it will have
+    server: str  # name or address of the far end
+    rules: UplinkRules  # what may pass between the uplink and the server
+
+    async def dial(self, server: str) -> Tunnel:
+        """Bring the tunnel up; `server` is an address. Bounded in time. Raises DialError."""
+
+    async def revive(self) -> None:
+        """Do what may help without dialling again, after a probe that went unanswered."""
+
+    async def lost(self) -> str:
+        """Wait until the tunnel is known to be lost; give the cause."""
+
+    async def hang_up(self) -> None:
+        """End the tunnel and its daemons, telling the far end where the protocol can. Repeatable."""

@@ -1,0 +1,80 @@
+"""The exit's end of the report connection. While it stands, the entry is locked and may be sent packets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from chain.contract import HEARTBEAT, REPORT_PORT, SILENCE, ExitReport, to_json
+from chain.node.supervise import log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_RETRY_SECONDS = 0.1
+
+
+class Reporter:
+    """Keeps one connection to the entry, forever. `on_entry(True)`: the entry has spoken; False: it is gone."""
+
+    def __init__(
+        self, entry: str, own: str, current: Callable[[], ExitReport], on_entry: Callable[[bool], None]
+    ) -> None:
+        self._entry = entry
+        self._own = own
+        self._current = current
+        self._on_entry = on_entry
+        self._changed = asyncio.Event()
+
+    def changed(self) -> None:
+        """Send a report now instead of at the next heartbeat."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        while True:
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(SILENCE):
+                    reader, writer = await asyncio.open_connection(self._entry, REPORT_PORT, local_addr=(self._own, 0))
+                await self._converse(reader, writer)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sender = asyncio.create_task(self._send(writer))
+        heard = False
+        try:
+            while True:
+                async with asyncio.timeout(SILENCE):
+                    if not await reader.readline():
+                        break
+                if not heard:
+                    heard = True
+                    self._on_entry(True)  # noqa: FBT003 - a state, not an option
+                    log("report", "the entry is there and locked")
+        finally:
+            sender.cancel()
+            writer.close()
+            if heard:
+                self._on_entry(False)  # noqa: FBT003 - a state, not an option
+                log("report", "the entry is gone")
+
+    async def _send(self, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                self._changed.clear()
+                writer.write(to_json(self._current()).encode() + b"\n")
+                await writer.drain()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), HEARTBEAT)
+
+
+def statistics(interface: str) -> tuple[int, int]:
+    """Give bytes received and sent by an interface; zeros when it is gone."""
+    values = []
+    for name in ("rx_bytes", "tx_bytes"):
+        try:
+            with open(f"/sys/class/net/{interface}/statistics/{name}", encoding="ascii") as file:  # noqa: PTH123 - hot, and stdlib-small
+                values.append(int(file.read()))
+        except OSError:
+            return 0, 0
+    return values[0], values[1]

@@ -1,0 +1,58 @@
+"""What has to be done, and why: (what should be, what is) → steps. Pure; Compose reconciles containers by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do. `cause` is for people."""
+
+    verb: str  # build, write, remove, compose, apply
+    subject: str
+    cause: str
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.subject}: {self.cause}"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was found: files below run/, images not there, the entry's generation (None: not running)."""
+
+    files: Mapping[str, str]
+    missing_images: tuple[str, ...]
+    generation: str | None
+    running: frozenset[str]  # services
+    unfinished: bool = False  # files were written, and Compose has not taken them since
+
+
+def plan(files: Mapping[str, str], services: Iterable[str], generation: str, observed: Observed) -> tuple[Step, ...]:
+    """List the steps in order; an empty list means that nothing has to change."""
+    steps = [Step("build", name, "not on this engine") for name in observed.missing_images]
+    for path, text in files.items():
+        if path not in observed.files:
+            steps.append(Step("write", path, "not there"))
+        elif observed.files[path] != text:
+            steps.append(Step("write", path, "changed"))
+    steps += [Step("remove", path, "no longer in chain.yaml") for path in observed.files if path not in files]
+    stopped = sorted(set(services) - observed.running)
+    # The entry reads its own file again without being recreated; everything else is Compose's business.
+    recreating = [
+        step.subject for step in steps if step.verb in ("write", "remove") and not step.subject.startswith("entry/")
+    ]
+    if stopped:
+        steps.append(Step("compose", "up", f"not running: {', '.join(stopped)}"))
+    elif recreating or sorted(observed.running - set(services)):
+        cause = recreating or sorted(observed.running - set(services))
+        steps.append(Step("compose", "up", f"changed: {', '.join(cause)}"))
+    elif observed.unfinished:
+        steps.append(Step("compose", "up", "an earlier change has not been taken over"))
+    if observed.generation is not None and observed.generation != generation:
+        steps.append(Step("apply", "entry", f"it runs generation {observed.generation}, wanted is {generation}"))
+    return tuple(steps)

@@ -1,0 +1,70 @@
+"""Topology → files, as `{path: text}` relative to the project's `run/` folder. Pure: templates come by an argument."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+from chain.contract import CONFIG_DIR, CONTRACT, PEERS_DIR, SETTINGS_FILE, STATE_FILE, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chain.exits.base import ExitKind
+    from chain.topology import Topology
+
+COMPOSE_FILE = "compose.yaml"
+
+
+def render(
+    topology: Topology, kinds: Mapping[str, ExitKind], images: Mapping[str, str], load: Callable[[str], str]
+) -> dict[str, str]:
+    """Render every file of a chain. `images` maps an image's folder to its full name; `load` reads a template."""
+    files = {f"entry/{STATE_FILE}": _pretty(to_json(topology.state))}
+    for exit_ in topology.exits:
+        files[f"exits/{exit_.name}/{SETTINGS_FILE}"] = _pretty(to_json(exit_.settings))
+    files[COMPOSE_FILE] = (
+        _environment(load)
+        .get_template("chain.yaml.j2")
+        .render(
+            topology=topology,
+            kinds=kinds,
+            images=images,
+            contract=CONTRACT,
+            config_dir=CONFIG_DIR,
+            peers_dir=PEERS_DIR,
+            # A change of its settings recreates that exit; the entry reads its state again without being recreated.
+            settings_hash={name: _digest(text) for name, text in files.items()},
+            secrets_hash={
+                exit_.name: _digest(" ".join(f"{secret.path} {secret.stamp}" for secret in exit_.secrets))
+                for exit_ in topology.exits
+            },
+        )
+    )
+    return files
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _pretty(text: str) -> str:
+    return json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"
+
+
+@cache
+def _environment(load: Callable[[str], str]) -> Environment:
+    # YAML, not HTML: every value goes through `tojson`, which is YAML's own quoting.
+    environment = Environment(  # noqa: S701
+        loader=FunctionLoader(load),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["quote"] = lambda value: json.dumps(str(value), ensure_ascii=False).replace("$", "$$")
+    return environment

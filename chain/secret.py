@@ -1,0 +1,76 @@
+"""A value that does not show itself, and how a secret's file is read. Stdlib only."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from chain.errors import ChainError, ExitCode, Problem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PLACEHOLDER = "CHANGE-ME"
+
+_WIREGUARD_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
+
+
+class Secret:
+    """Text that prints as `***`; `reveal()` is the one way to the value, so that its uses can be searched for."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret is not pickled")
+
+
+def is_wireguard_key(text: str) -> bool:
+    """Tell whether text has the form of a WireGuard key: 32 bytes in base64."""
+    return _WIREGUARD_KEY.fullmatch(text) is not None
+
+
+def read_secret(path: Path) -> Secret:
+    """Read one credential; a single newline at the end of the file is not part of the value.
+
+    Raises ChainError (CONFIG) when the file is missing, unreadable, not UTF-8, empty, of several lines, or still the
+    example's placeholder.
+    """
+    try:
+        value = path.read_bytes().decode()
+    except FileNotFoundError:
+        raise _error(path, "this secret's file is missing", "write the value into it: one line, mode 0600") from None
+    except PermissionError:
+        raise _error(path, "this secret's file can't be read", "give it to the user that runs chain") from None
+    except (OSError, UnicodeDecodeError) as error:
+        # Without `from None` the decoder's exception would carry the secret's bytes.
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise _error(path, f"this secret's file can't be used: {reason}", "write the value as text, one line") from None
+    value = value.removesuffix("\n").removesuffix("\r")
+    if not value:
+        raise _error(path, "this secret's file is empty", "write the value into it: one line")
+    if value.strip() == PLACEHOLDER:
+        raise _error(path, f"this secret still says {PLACEHOLDER}", "replace it with the real value")
+    if "\0" in value or "\n" in value:
+        raise _error(path, "this secret has more than one line", "one file holds one value on one line")
+    return Secret(value)
+
+
+def _error(path: Path, what: str, hint: str) -> ChainError:
+    return ChainError(Problem(str(path), what, hint), ExitCode.CONFIG)

@@ -1,0 +1,318 @@
+"""Config → names, subnets, addresses, tables, marks, MTUs. Pure, and the one home of the host side's numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TYPE_CHECKING
+
+from chain.contract import (
+    MARK_EXIT,
+    MARK_GROUP,
+    Client,
+    DesiredState,
+    ExitLink,
+    ExitSettings,
+    Front,
+    Group,
+    Link,
+    Uplink,
+    to_json,
+)
+from chain.errors import ChainError, ExitCode, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from chain.config.models import Config, ExitConfig
+    from chain.exits.base import ExitKind
+
+# The pool, a /20, is cut into 256 slots of 16 addresses. Slot 0 holds the front network, slots 1 to 239 one exit each
+# (its link in the lower half, its uplink in the upper), and the last 16 slots the sources of the groups' DNS queries.
+SLOT_SIZE = 16
+EXIT_SLOTS = range(1, 240)
+RESOLVER_SLOT = 240
+GROUPS_MAX = 256
+NETWORK_PREFIX = 29
+# Inside each /29: .1 is the bridge's (taken even where Docker leaves it unset), then the containers.
+GATEWAY, FIRST, SECOND = 1, 2, 3
+
+TABLE_FRONT = 100  # entry: where its own WireGuard packets go
+TABLE_UPLINK = 100  # exit: where its tunnel's outer packets go
+TABLE_TUNNEL = 101  # exit: where everything from the entry goes
+TABLE_EXIT = 1000  # entry: + slot of the exit
+
+LINK_MTU = 1500  # Docker's bridges, and what uplinks are taken for unless chain.yaml says otherwise
+WIREGUARD_OVERHEAD = 80  # outer IPv6, UDP, WireGuard: clients may come over IPv6
+CLIENT_MTU_MAX = LINK_MTU - WIREGUARD_OVERHEAD
+WIREGUARD_PORT = 51820  # inside the entry; the published one is chain.yaml's
+RESOLVER_PORT = 5300  # + index of the group
+
+DEFAULT_GROUP = "default"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A Docker network of ours."""
+
+    key: str
+    subnet: IPv4Network
+    gateway: IPv4Address
+    masquerade: bool
+
+
+@dataclass(frozen=True)
+class ExternalNetwork:
+    """A Docker network that is not ours, as the engine shows it."""
+
+    subnet: IPv4Network
+    gateway: IPv4Address | None
+
+
+@dataclass(frozen=True)
+class SecretMount:
+    """One credential of one exit: its role, and its file relative to the project folder.
+
+    `stamp` changes when the file is written anew, and says nothing of what is in it: a mounted file stays the old one
+    until its container is made anew.
+    """
+
+    role: str
+    path: str
+    stamp: str = ""
+
+
+@dataclass(frozen=True)
+class Exit:
+    name: str
+    kind: str
+    slot: int
+    link: Network
+    uplink: Network | None  # None: `external_uplink` names an existing network
+    external_uplink: str
+    settings: ExitSettings
+    secrets: tuple[SecretMount, ...]
+    mtu: int
+
+
+@dataclass(frozen=True)
+class Topology:
+    name: str
+    project: str  # Compose project name
+    port: int  # published
+    front: Network
+    exits: tuple[Exit, ...]
+    state: DesiredState
+
+    @property
+    def client_mtu(self) -> int:
+        return self.state.mtu
+
+
+def assign_slots(names: Iterable[str]) -> dict[str, int]:
+    """Give each name a slot that depends on the name alone, but for the rare collision.
+
+    So that adding or removing one exit renumbers no other, which would recreate its networks.
+    """
+    taken: dict[int, str] = {}
+    for name in sorted(names):
+        start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) % len(EXIT_SLOTS)
+        for step in range(len(EXIT_SLOTS)):
+            slot = EXIT_SLOTS[(start + step) % len(EXIT_SLOTS)]
+            if slot not in taken:
+                taken[slot] = name
+                break
+        else:
+            raise ChainError(
+                Problem("exits", f"more than {len(EXIT_SLOTS)} exits", "split the chain in two"), ExitCode.CONFIG
+            )
+    return {name: slot for slot, name in taken.items()}
+
+
+def client_prefix6(chain: str) -> IPv6Network:
+    """Derive the clients' ULA /64 from the chain's name, so that it needs no storing."""
+    digest = hashlib.sha256(f"chain/{chain}".encode()).digest()
+    return IPv6Network((b"\xfd" + digest[:7] + bytes(8), 64))
+
+
+def address6(prefix: IPv6Network, subnet: IPv4Network, address: IPv4Address) -> IPv6Address:
+    """Map a client's IPv4 address to its IPv6 one: the same host number in the ULA prefix."""
+    return prefix.network_address + (int(address) - int(subnet.network_address))
+
+
+def build(
+    config: Config,
+    kinds: Mapping[str, ExitKind],
+    external: Mapping[str, ExternalNetwork] | None = None,
+) -> Topology:
+    """Compute the whole chain. `external` describes the existing networks that exits name as uplinks.
+
+    Raises ChainError (ENGINE) when such a network is not described and chain.yaml names no gateway for it.
+    """
+    pool = config.network.pool
+    slots = assign_slots(config.exits)
+    subnet, prefix6 = config.entry.subnet, client_prefix6(config.name)
+    front = _network("front", pool, 0, upper=False, masquerade=True)
+    resolvers = IPv4Network((pool.network_address + RESOLVER_SLOT * SLOT_SIZE, 24))
+    exits = tuple(
+        _exit(
+            name,
+            exit_config,
+            kinds[exit_config.kind],
+            config,
+            slot=slots[name],
+            resolvers=resolvers,
+            external=external or {},
+        )
+        for name, exit_config in config.exits.items()
+    )
+    groups = _groups(config, resolvers)
+    clients = tuple(
+        Client(
+            name=name,
+            public_key=client.public_key,
+            address=str(client.address),
+            address6=str(address6(prefix6, subnet, client.address)),
+            group=client.group or DEFAULT_GROUP,
+            psk_file=name,
+        )
+        for name, client in config.clients.items()
+    )
+    state = DesiredState(
+        chain=config.name,
+        generation="",
+        address=f"{subnet.network_address + 1}/{subnet.prefixlen}",
+        address6=f"{prefix6.network_address + 1}/64",
+        clients_subnet=str(subnet),
+        clients_subnet6=str(prefix6),
+        resolvers_subnet=str(resolvers),
+        port=WIREGUARD_PORT,
+        mtu=config.entry.mtu or min([CLIENT_MTU_MAX, *(exit_.mtu for exit_ in exits)]),
+        front=Front(address=str(front.subnet.network_address + FIRST), gateway=str(front.gateway), table=TABLE_FRONT),
+        dns_upstreams=tuple(str(address) for address in config.dns.upstreams),
+        groups=groups,
+        exits=tuple(
+            ExitLink(
+                name=exit_.name,
+                kind=exit_.kind,
+                mark=MARK_EXIT + exit_.slot,
+                table=TABLE_EXIT + exit_.slot,
+                link=exit_.settings.link,
+            )
+            for exit_ in exits
+        ),
+        clients=clients,
+    )
+    generation = hashlib.sha256(to_json(state).encode()).hexdigest()[:12]
+    return Topology(
+        name=config.name,
+        project=f"chain-{config.name}",
+        port=config.entry.port,
+        front=front,
+        exits=exits,
+        state=replace(state, generation=generation),
+    )
+
+
+def networks(built: Topology) -> tuple[Network, ...]:
+    """List the Docker networks that are ours."""
+    own = (network for exit_ in built.exits for network in (exit_.link, exit_.uplink) if network is not None)
+    return (built.front, *own)
+
+
+def _groups(config: Config, resolvers: IPv4Network) -> tuple[Group, ...]:
+    members = {name: tuple(group.exits) for name, group in config.groups.items()}
+    members.setdefault(DEFAULT_GROUP, tuple(config.exits))
+    if len(members) > GROUPS_MAX - 1:
+        raise ChainError(
+            Problem("groups", f"more than {GROUPS_MAX - 1} groups", "split the chain in two"), ExitCode.CONFIG
+        )
+    return tuple(
+        Group(
+            name=name,
+            mark=MARK_GROUP + index,
+            exits=members[name],
+            resolver_address=str(resolvers.network_address + index),
+            resolver_port=RESOLVER_PORT + index,
+        )
+        for index, name in enumerate(sorted(members), start=1)
+    )
+
+
+def _network(key: str, pool: IPv4Network, slot: int, *, upper: bool, masquerade: bool) -> Network:
+    base = pool.network_address + slot * SLOT_SIZE + (SLOT_SIZE // 2 if upper else 0)
+    return Network(key, IPv4Network((base, NETWORK_PREFIX)), base + GATEWAY, masquerade)
+
+
+def _exit(
+    name: str,
+    config: ExitConfig,
+    kind: ExitKind,
+    chain: Config,
+    *,
+    slot: int,
+    resolvers: IPv4Network,
+    external: Mapping[str, ExternalNetwork],
+) -> Exit:
+    link = _network(f"link-{name}", chain.network.pool, slot, upper=False, masquerade=False)
+    own = None if config.uplink else _network(f"uplink-{name}", chain.network.pool, slot, upper=True, masquerade=True)
+    if own is not None:
+        uplink = Uplink(gateway=str(own.gateway), table=TABLE_UPLINK, address=str(own.subnet.network_address + FIRST))
+    else:
+        uplink = Uplink(gateway=_gateway(name, config, external), table=TABLE_UPLINK)
+    mtu = config.mtu or kind.tunnel_mtu(config, LINK_MTU)
+    specs = kind.secrets(config)
+    return Exit(
+        name=name,
+        kind=config.kind,
+        slot=slot,
+        link=link,
+        uplink=own,
+        external_uplink=config.uplink.network if config.uplink else "",
+        settings=ExitSettings(
+            chain=chain.name,
+            name=name,
+            kind=config.kind,
+            link=Link(
+                subnet=str(link.subnet),
+                entry_address=str(link.subnet.network_address + FIRST),
+                exit_address=str(link.subnet.network_address + SECOND),
+                # Locally administered, and not Docker's 02:42, so that a container that still has Docker's own
+                # address, because it has not locked itself yet, can't be reached under the one that is expected.
+                entry_mac=f"02:63:68:61:{slot:02x}:01",
+                exit_mac=f"02:63:68:61:{slot:02x}:02",
+            ),
+            uplink=uplink,
+            routed=(str(chain.entry.subnet), str(resolvers)),
+            tunnel_table=TABLE_TUNNEL,
+            mtu=mtu,
+            bootstrap_dns=tuple(str(address) for address in chain.bootstrap_dns),
+            probe_targets=tuple(str(address) for address in config.probe.targets),
+            options=kind.options(config),
+            secrets={spec.role: spec.role for spec in specs},
+        ),
+        # `EXIT_role` is the usual name; the caller replaces it by the plain one where that is the file that is there.
+        secrets=tuple(SecretMount(spec.role, spec.override or f"secrets/{name}_{spec.role}") for spec in specs),
+        mtu=mtu,
+    )
+
+
+def _gateway(name: str, config: ExitConfig, external: Mapping[str, ExternalNetwork]) -> str:
+    uplink = config.uplink
+    if uplink is None:  # for the type checker: the caller asked because there is one
+        raise ValueError(name)
+    if uplink.gateway:
+        return str(uplink.gateway)
+    known = external.get(uplink.network)
+    if known is None or known.gateway is None:
+        what = "has no gateway" if known else "does not exist on this engine"
+        raise ChainError(
+            Problem(
+                f"exits.{name}.uplink",
+                f"the network {uplink.network!r} {what}",
+                "create it first, or name its `gateway:` here",
+            ),
+            ExitCode.ENGINE,
+        )
+    return str(known.gateway)

@@ -1,0 +1,134 @@
+"""Speaks inside a namespace: one verb a run, its arguments on the command line, its answer on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import select
+import socket
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_MTU = 10, 2, 14
+SECONDS = 5.0
+
+
+def family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def open_udp(source: str, port: int = 0, mark: int = 0) -> socket.socket:
+    channel = socket.socket(family(source), socket.SOCK_DGRAM)
+    if mark:
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+    channel.bind((source, port))
+    return channel
+
+
+def serve(address: str, port: str) -> None:
+    """Answer each datagram with its sender's address, and whatever comes over TCP likewise."""
+    channel = open_udp(address, int(port))
+    listener = socket.create_server((address, int(port)), family=family(address))
+
+    def accept() -> None:
+        while True:
+            threading.Thread(target=converse, args=listener.accept(), daemon=True).start()
+
+    def converse(connection: socket.socket, peer: tuple[str, int]) -> None:
+        with contextlib.suppress(OSError), connection:
+            connection.sendall(peer[0].encode())
+            while connection.recv(100):
+                connection.sendall(peer[0].encode())
+
+    threading.Thread(target=accept, daemon=True).start()
+    print("ready", flush=True)
+    while True:
+        _, peer = channel.recvfrom(65535)
+        channel.sendto(peer[0].encode(), peer)
+
+
+def send(source: str, target: str, port: str, count: str, mark: str = "0") -> None:
+    """Send datagrams and wait for nothing; say how many the own machine let out."""
+    channel = open_udp(source, mark=int(mark))
+    sent = 0
+    for _ in range(int(count)):
+        try:
+            sent += bool(channel.sendto(b"x", (target, int(port))))
+        except OSError as error:
+            if error.errno != errno.EPERM:
+                raise
+    print(sent)
+
+
+def ask(source: str, target: str, port: str) -> None:
+    """Send a datagram again and again until it is answered or refused; print the answer."""
+    channel = open_udp(source)
+    channel.connect((target, int(port)))
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            channel.send(b"x")
+            if select.select([channel], [], [], 0.1)[0]:
+                print(channel.recv(100).decode())
+                return
+        except OSError as error:
+            print(errno.errorcode[error.errno or 0])
+            return
+    print("silence")
+
+
+def connect(source: str, target: str, port: str, seconds: str = "5") -> None:
+    """Connect by TCP; print what the server says, or how it failed."""
+    try:
+        with socket.create_connection((target, int(port)), float(seconds), (source, 0)) as connection:
+            print(connection.recv(100).decode())
+    except OSError as error:
+        print(errno.errorcode.get(error.errno or 0, "silence"))
+
+
+def hold(source: str, target: str, port: str) -> None:
+    """Connect by TCP, wait for a line, send, and print the answer to that."""
+    with socket.create_connection((target, int(port)), SECONDS, (source, 0)) as connection:
+        connection.recv(100)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        try:
+            connection.sendall(b"x")
+            print(connection.recv(100).decode(), end="")
+        except OSError as error:
+            print(errno.errorcode.get(error.errno or 0, "silence"), end="")
+
+
+def path_mtu(source: str, target: str, port: str, size: str) -> None:
+    """Send large datagrams that must not be fragmented, until the way is known to be narrower; print its width."""
+    channel = open_udp(source)
+    channel.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+    channel.connect((target, int(port)))
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            channel.send(bytes(int(size) - 28))
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:
+                raise
+            print(channel.getsockopt(socket.IPPROTO_IP, IP_MTU))
+            return
+        select.select([], [], [], 0.02)
+    print("silence")
+
+
+if __name__ == "__main__":
+    verbs: dict[str, Callable[..., None]] = {
+        "serve": serve,
+        "send": send,
+        "ask": ask,
+        "connect": connect,
+        "hold": hold,
+        "path-mtu": path_mtu,
+    }
+    verbs[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,92 @@
+"""The runtime's small parts that only a kernel can answer for."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.netns.ground import Namespace, acquaint, join, namespaces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PING = """\
+import asyncio, sys
+from chain.node.probe import ping
+print(asyncio.run(ping(sys.argv[1], sys.argv[2], 1, float(sys.argv[3]))) is not None)
+"""
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Namespace, Namespace]]:
+    with namespaces("near", "far") as (near, far):
+        join(near, "vpn0", far, "tun0")
+        acquaint(near, "vpn0", far, "tun0", ("10.64.0.2", "10.64.0.1"))
+        near.run("sysctl", "-q", "-w", "net.ipv4.ping_group_range=0 2147483647")  # as container engines set it
+        yield near, far
+
+
+def test_a_probe_is_answered_by_whoever_is_there_and_by_nobody_else(pair: tuple[Namespace, Namespace]) -> None:
+    near, far = pair
+    assert near.python(PING, "10.64.0.1", "vpn0", "5") == "True\n"
+    assert near.python(PING, "10.64.0.9", "vpn0", "0.1") == "False\n"
+    far.ip("link set dev tun0 down")
+    assert near.python(PING, "10.64.0.1", "vpn0", "0.1") == "False\n"
+    assert near.python(PING, "10.64.0.1", "vpn7", "0.1") == "False\n"
+
+
+def test_a_probe_carries_its_mark_and_stays_in_its_interface(pair: tuple[Namespace, Namespace]) -> None:
+    near, _ = pair
+    near.watch(after_probe="oifname vpn0 meta mark 2 icmp type echo-request", after_other="oifname != vpn0")
+    assert near.python(PING, "10.64.0.1", "vpn0", "5") == "True\n"
+    assert (near.seen("after_probe"), near.seen("after_other")) == (1, 0)
+
+
+def test_interfaces_are_found_by_their_address(pair: tuple[Namespace, Namespace]) -> None:
+    code = "from chain.node.run import interface_with as find; print(find('10.64.0.2'), find('10.64.0.1'))"
+    assert pair[0].python(code) == "vpn0 None\n"
+
+
+def test_an_interfaces_own_network_is_found(pair: tuple[Namespace, Namespace]) -> None:
+    code = "from chain.node.run import network_of as find; print(find('vpn0'))"
+    assert pair[0].python(code) == "10.64.0.0/24\n"
+
+
+def test_a_batch_ends_at_the_first_line_that_fails(pair: tuple[Namespace, Namespace]) -> None:
+    near, _ = pair
+    lines = ["route add 198.51.100.0/24 dev vpn0", "route add nonsense", "route add 203.0.113.0/24 dev vpn0"]
+    with pytest.raises(AssertionError, match=r"CommandError: ip -batch -"):
+        near.python(
+            "import json, sys; from chain.node.run import ip_batch; ip_batch(json.loads(sys.argv[1]))",
+            json.dumps(lines),
+        )
+    routes = {route["dst"] for route in near.show("route", "show")}
+    assert "198.51.100.0/24" in routes
+    assert "203.0.113.0/24" not in routes
+
+
+def test_a_capability_given_up_is_gone_for_children_too(pair: tuple[Namespace, Namespace], tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    secret = tmp_path / "secret"
+    secret.write_text("value")
+    secret.chmod(0o600)
+    pair[0].run("chown", "12345", str(secret))
+    code = """\
+import ctypes, subprocess, sys
+from chain.node import caps
+ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # no new privileges, as in every container of ours
+print(open(sys.argv[1]).read())
+caps.drop(caps.CAP_DAC_OVERRIDE)
+caps.drop(2)  # DAC_READ_SEARCH, which opens the same door and which no container of ours has
+for attempt in range(2):
+    try:
+        print(open(sys.argv[1]).read())
+    except PermissionError:
+        print("refused")
+    caps.drop(caps.CAP_DAC_OVERRIDE)
+print(subprocess.run(["grep", "CapEff", "/proc/self/status"], capture_output=True, text=True).stdout.split()[1][-1])
+"""
+    assert pair[0].python(code, str(secret)).split() == ["value", "refused", "refused", "9"]

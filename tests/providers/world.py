@@ -1,0 +1,372 @@
+"""Everything around a chain: providers, an internet that says whom it saw, clients, a capture. For tests and demo.
+
+client ── clients ── (host's published port) ── entry … exit ── wan ── provider ── internet
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from chain.api import keys
+from chain.engine import images
+from chain.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from chain.engine.connection import Engine
+    from chain.engine.images import Image
+
+PROVIDERS = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One provider: where its server is reached, and which address the internet sees its customers under."""
+
+    name: str
+    wan: str
+    outside: str
+    network: str  # the Docker network on which its server is reached, an exit's uplink
+    gateway: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """A world's name and the first three numbers of its networks: two sites can stand on one engine."""
+
+    name: str
+    wan_net: str
+    clients_net: str
+    internet_net: str
+
+    @property
+    def project(self) -> str:
+        return f"{self.name}-world"
+
+    @property
+    def wan_gateway(self) -> str:
+        return f"{self.wan_net}.1"
+
+    @property
+    def clients_gateway(self) -> str:
+        """The host, as clients see it: what they name as a chain's endpoint."""
+        return f"{self.clients_net}.1"
+
+    @property
+    def internet_gateway(self) -> str:
+        """The host, as the internet sees it: what must never be seen from behind a chain."""
+        return f"{self.internet_net}.1"
+
+    @property
+    def internet_host(self) -> str:
+        return f"{self.internet_net}.80"
+
+    @property
+    def wireguard(self) -> Provider:
+        return self._provider("provider-wireguard", 10)
+
+    @property
+    def wireguard2(self) -> Provider:
+        return self._provider("provider-wireguard2", 11)
+
+    @property
+    def l2tp(self) -> Provider:
+        return self._provider("provider-l2tp", 20)
+
+    def network(self, role: str) -> str:
+        return f"{self.name}-{role}"
+
+    def _provider(self, name: str, number: int) -> Provider:
+        return Provider(
+            name, f"{self.wan_net}.{number}", f"{self.internet_net}.{number}", self.network("wan"), self.wan_gateway
+        )
+
+
+# Addresses for documentation and benchmarks (RFC 5737, RFC 2544): nobody's, so that nothing real can be met. The others
+# for documentation, 192.0.2.0/24 and 203.0.113.0/24, are in real use behind some proxies: a world with them would hide
+# the way to a package mirror.
+TESTS = Site("chain", "198.18.0", "198.18.1", "198.51.100")
+DEMO = Site("chain-demo", "198.18.8", "198.18.9", "198.19.0")
+
+# The tests' site is the usual one.
+WAN, WAN_GATEWAY = f"{TESTS.wan_net}.0/24", TESTS.wan_gateway
+CLIENTS, CLIENTS_GATEWAY = f"{TESTS.clients_net}.0/24", TESTS.clients_gateway
+INTERNET, INTERNET_GATEWAY = f"{TESTS.internet_net}.0/24", TESTS.internet_gateway
+INTERNET_HOST = TESTS.internet_host
+WIREGUARD, WIREGUARD2, L2TP = TESTS.wireguard, TESTS.wireguard2, TESTS.l2tp
+
+TUNNEL_NET = "10.66.0.0/24"
+TUNNEL_SERVER = "10.66.0.1"
+TUNNEL_CLIENT = "10.66.0.2"
+WIREGUARD_PORT = 51900
+
+
+# Between two looks. In emulation a look costs a second of both processors, which what is waited for needs more.
+POLL_SECONDS = 1.0 if os.environ.get("CHAIN_LAB_HOST") else 0.05
+
+
+class Failed(RuntimeError):  # noqa: N818 - it reads well where it is raised
+    """Something of the world did not do what it should."""
+
+
+def docker(*arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> str:
+    """Run the docker command line; give its standard output."""
+    done = subprocess.run(
+        ["docker", *arguments], input=stdin, text=True, capture_output=True, check=False, timeout=timeout
+    )
+    if check and done.returncode:
+        raise Failed(f"docker {' '.join(arguments[:6])}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def eventually(check: Callable[[], Any], timeout: float, what: str) -> Any:
+    """Wait until `check` gives something true, and give that."""
+    deadline = time.monotonic() + timeout
+    while True:
+        found = check()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise Failed(f"not within {timeout} s: {what}")
+        time.sleep(POLL_SECONDS)
+
+
+@dataclass
+class World:
+    """The surroundings as one Compose project. `folder` must be visible to the engine's host."""
+
+    folder: Path
+    engine: Engine
+    with_l2tp: bool = False
+    clients: tuple[str, ...] = ("client",)
+    images: dict[str, Image] = field(default_factory=dict)
+    site: Site = TESTS
+    l2tp_settings: dict[str, Any] = field(default_factory=dict)  # what its server takes beyond the account
+    with_wireguard: bool = True
+    with_observer: bool = True  # a privileged container, which the demo has no use for
+
+    def wanted_images(self) -> list[Image]:
+        folders = ["toolbox", *(["l2tp"] if self.with_l2tp else [])]
+        return list(images.describe(folders, PROVIDERS).values())
+
+    def build(self, progress: Callable[[str], None] = lambda _: None) -> None:
+        for image in images.missing(self.engine, self.wanted_images()):
+            progress(f"Building image {image.name}")
+            images.build(self.engine, image, lambda _: None)
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "world.yaml"
+
+    def prepare(self) -> None:
+        """Write the Compose file, the keys and the providers' settings."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_keys()
+        self.file.write_text(yaml.safe_dump(self._compose(), sort_keys=False))
+
+    def start(self) -> None:
+        """Start everything; returns when all servers say they are ready."""
+        self.prepare()
+        docker("compose", "-p", self.site.project, "-f", str(self.file), "up", "-d", "--quiet-pull", timeout=300)
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        for service in ("internet", *(provider.name for provider in self.providers())):
+            eventually(partial(self._is_ready, service), 180, f"{service} is ready")
+
+    def stop(self) -> None:
+        docker("compose", "-p", self.site.project, "down", "-v", "--remove-orphans", "-t", "1", timeout=120)
+
+    @property
+    def clients_gateway(self) -> str:
+        return self.site.clients_gateway
+
+    def providers(self) -> list[Provider]:
+        wireguard = [self.site.wireguard, self.site.wireguard2] if self.with_wireguard else []
+        return [*wireguard, *([self.site.l2tp] if self.with_l2tp else [])]
+
+    def l2tp_secrets(self) -> dict[str, str]:
+        """Give what the L2TP provider tells its customer, by the names of the secrets' files; known once started."""
+        return {
+            "vpn_server_ip": self.site.l2tp.wan,
+            "vpn_ipsec_psk": self.keys["psk"],
+            "vpn_username": "customer",
+            "vpn_password": self.keys["password"],
+        }
+
+    def logs(self, service: str) -> str:
+        return docker("logs", self.container(service))
+
+    def _is_ready(self, service: str) -> bool:
+        return "ready" in self.logs(service)
+
+    def container(self, service: str) -> str:
+        return f"{self.site.project}-{service}-1"
+
+    def exec(self, service: str, *command: str, stdin: str | None = None, timeout: float = 120) -> str:
+        """Run a command in one of the world's containers; give its output."""
+        return docker("exec", "-i", self.container(service), *command, stdin=stdin, timeout=timeout)
+
+    def inside(self, container: str, *command: str, stdin: str | None = None) -> None:
+        """Run one of the observer's programs in any container's network namespace."""
+        pid = docker("inspect", "-f", "{{.State.Pid}}", container).strip()
+        self.exec("observer", "nsenter", "-t", pid, "-n", *command, stdin=stdin)
+
+    @contextmanager
+    def background(self, service: str, *command: str) -> Iterator[None]:
+        """Run a command in one of the world's containers while the block runs, then end it kindly."""
+        mark = f"background-{secrets.token_hex(4)}"
+        script = 'echo $$ >"/tmp/$0.pid"; exec "$@"'
+        process = subprocess.Popen(["docker", "exec", self.container(service), "sh", "-c", script, mark, *command])
+        try:
+            yield
+        finally:
+            self.exec(service, "sh", "-c", f"kill -TERM $(cat /tmp/{mark}.pid)")
+            process.wait(60)
+
+    def _make_keys(self) -> None:
+        file = self.folder / "keys.json"
+        if not file.exists():
+            made = {name: keys.new_private_key().reveal() for name in ("server", "exit", "exit2")}
+            made |= {name: keys.new_preshared_key().reveal() for name in ("preshared", "psk", "password")}
+            file.write_text(json.dumps(made))
+        self.keys: dict[str, str] = json.loads(file.read_text())
+        for provider, customer in ((self.site.wireguard, "exit"), (self.site.wireguard2, "exit2")):
+            settings = {
+                "private_key": self.keys["server"],
+                "port": WIREGUARD_PORT,
+                "address": f"{TUNNEL_SERVER}/24",
+                "outside": provider.outside,
+                # Its customer's networks behind the tunnel are routed too, so that it can push packets at clients.
+                "routes": ["10.13.13.0/24"],
+                "peers": [
+                    {
+                        "public_key": keys.public_key(Secret(self.keys[customer])),
+                        "preshared_key": self.keys["preshared"],
+                        "allowed": f"{TUNNEL_CLIENT}/32, 10.13.13.0/24",
+                    }
+                ],
+            }
+            (self.folder / f"{provider.name}.json").write_text(json.dumps(settings))
+
+    def _compose(self) -> dict[str, Any]:
+        toolbox = images.describe(["toolbox"], PROVIDERS)["toolbox"].name
+        common: dict[str, Any] = {
+            "image": toolbox,
+            "pull_policy": "never",
+            "init": True,
+            "cap_drop": ["ALL"],
+            "cap_add": ["NET_ADMIN", "NET_RAW"],
+            "devices": ["/dev/net/tun:/dev/net/tun"],
+            "stop_grace_period": "1s",
+        }
+        services: dict[str, Any] = {
+            "internet": {
+                **common,
+                "command": ["internet.py", self.site.internet_host],
+                "networks": {"internet": {"ipv4_address": self.site.internet_host}},
+            }
+        }
+        for provider in (self.site.wireguard, self.site.wireguard2) if self.with_wireguard else ():
+            services[provider.name] = {
+                **common,
+                "command": ["provider.py", "/settings.json"],
+                "sysctls": {"net.ipv4.ip_forward": "1", "net.ipv4.conf.all.rp_filter": "0"},
+                "volumes": [f"{self.folder / provider.name}.json:/settings.json:ro"],
+                "networks": {
+                    "wan": {"ipv4_address": provider.wan},
+                    "internet": {"ipv4_address": provider.outside},
+                },
+            }
+        for name in self.clients:
+            services[name] = {
+                **common,
+                "entrypoint": ["sleep", "infinity"],
+                "sysctls": {"net.ipv6.conf.all.disable_ipv6": "0", "net.ipv6.conf.default.disable_ipv6": "0"},
+                "networks": ["clients"],
+            }
+        # Sees every interface of the engine's host, and reaches into containers to break things.
+        if self.with_observer:
+            services["observer"] = {
+                "image": toolbox,
+                "pull_policy": "never",
+                "init": True,
+                "entrypoint": ["sleep", "infinity"],
+                "privileged": True,
+                "network_mode": "host",
+                "pid": "host",
+                "stop_grace_period": "1s",
+            }
+        if self.with_l2tp:
+            services[self.site.l2tp.name] = self._l2tp_service()
+        return {
+            "services": services,
+            "networks": {
+                role: {
+                    "name": self.site.network(role),
+                    "ipam": {"config": [{"subnet": f"{net}.0/24", "gateway": f"{net}.1"}]},
+                }
+                for role, net in (
+                    ("wan", self.site.wan_net),
+                    ("clients", self.site.clients_net),
+                    ("internet", self.site.internet_net),
+                )
+            },
+        }
+
+    def _l2tp_service(self) -> dict[str, Any]:
+        account = self.l2tp_secrets()
+        settings = {
+            "psk": account["vpn_ipsec_psk"],
+            "user": account["vpn_username"],
+            "password": account["vpn_password"],
+            "outside": self.site.l2tp.outside,
+            **self.l2tp_settings,
+        }
+        (self.folder / "provider-l2tp.json").write_text(json.dumps(settings))
+        return {
+            "image": images.describe(["l2tp"], PROVIDERS)["l2tp"].name,
+            "pull_policy": "never",
+            "init": True,
+            "command": ["/settings.json"],
+            "cap_drop": ["ALL"],
+            # charon looks for the third before it opens its sockets, though the kernel would let it.
+            "cap_add": ["NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE"],
+            "devices": ["/dev/ppp:/dev/ppp"],
+            "sysctls": {"net.ipv4.ip_forward": "1", "net.ipv4.conf.all.rp_filter": "0"},
+            "volumes": [f"{self.folder}/provider-l2tp.json:/settings.json:ro"],
+            "stop_grace_period": "1s",
+            "networks": {
+                "wan": {"ipv4_address": self.site.l2tp.wan},
+                "internet": {"ipv4_address": self.site.l2tp.outside},
+            },
+        }
+
+
+def wireguard_exit(provider: Provider) -> dict[str, Any]:
+    """Give chain.yaml's fields for an exit at one of the WireGuard providers."""
+    return {
+        "kind": "wireguard",
+        "endpoint": f"{provider.wan}:{WIREGUARD_PORT}",
+        "address": f"{TUNNEL_CLIENT}/32",
+        "dns": TUNNEL_SERVER,
+        "preshared_key": True,
+        "uplink": {"network": provider.network, "gateway": provider.gateway},
+    }
+
+
+def l2tp_exit(provider: Provider) -> dict[str, Any]:
+    """Give chain.yaml's fields for an exit at the L2TP provider; its server's address is one of the secrets."""
+    return {"kind": "l2tp", "uplink": {"network": provider.network, "gateway": provider.gateway}}

@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# Checks and tests in phases, what fails soonest first; each tells how long it took.
+#
+#   run.sh check   what needs neither Docker nor root
+#   run.sh test    everything
+#   run.sh lab     only starts the virtual machine, with all images in it
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$PWD/.venv/bin:$PATH"
+
+# seconds BEGIN: those since then, with one digit behind the point.
+seconds() {
+    local tenths=$(((${EPOCHREALTIME/./} - ${1/./}) / 100000))
+    printf '%d.%d' $((tenths / 10)) $((tenths % 10))
+}
+
+# phase TITLE COMMAND...: ends the script if the command fails.
+phase() {
+    local title=$1 begin=$EPOCHREALTIME code=0
+    shift
+    printf '── %s\n' "$title"
+    # Not in a condition, where the shell would ignore errors inside a function.
+    set +e
+    (set -e; "$@")
+    code=$?
+    set -e
+    if [ "$code" != 0 ]; then
+        printf '── %s: FAILED with %d after %s s\n' "$title" "$code" "$(seconds "$begin")"
+        exit "$code"
+    fi
+    printf '── %s: %s s\n' "$title" "$(seconds "$begin")"
+}
+
+# there PATH...: those that exist.
+there() {
+    local path
+    for path; do if [ -e "$path" ]; then echo "$path"; fi; done
+}
+
+FAILED=()
+
+# try TITLE COMMAND...: says what the command says if it fails, and goes on.
+try() {
+    local title=$1 begin=$EPOCHREALTIME output
+    shift
+    if output=$("$@" 2>&1); then
+        printf '%-24s %5s s\n' "$title" "$(seconds "$begin")"
+    else
+        printf '%s\n%-24s %5s s  FAILED\n' "$output" "$title" "$(seconds "$begin")"
+        FAILED+=("$title")
+    fi
+}
+
+scripts() {
+    local found
+    mapfile -t found < <(grep -rlIE -m1 '^(#!/bin/sh|#!/usr/bin/env bash|# shellcheck shell=)' \
+        --exclude-dir={.git,.venv,node_modules} --exclude='*.md' --exclude='*.py' .)
+    shellcheck "${found[@]}"
+}
+
+quick_tests() {
+    local folders
+    mapfile -t folders < <(there tests/unit tests/golden tests/errors)
+    python -m pytest -q "${folders[@]}"
+}
+
+check() {
+    local begin=$EPOCHREALTIME types
+    # The slowest one goes beside the others.
+    exec {types}< <(try types mypy; printf '%s' "${#FAILED[@]}")
+    try style ruff check
+    try format ruff format --check
+    try layers lint-imports
+    try scripts scripts
+    printf '%s\n' tests
+    quick_tests || FAILED+=(tests)
+    local said
+    said=$(cat <&"$types")
+    exec {types}<&-
+    printf '%s' "${said%?}"
+    if [ "${said: -1}" != 0 ]; then FAILED+=(types); fi
+    if [ "${#FAILED[@]}" -gt 0 ]; then
+        printf 'check: FAILED in %s (%s s)\n' "${FAILED[*]}" "$(seconds "$begin")"
+        return 1
+    fi
+    printf 'check: all is well (%s s)\n' "$(seconds "$begin")"
+}
+
+# Starts the virtual machine and says where it is. All images are named at once,
+# since one that it lacks means a restart.
+start_vm() {
+    local images
+    images=$(python tests/lab/build_images.py)
+    # shellcheck disable=SC2086 # a list of names
+    CHAIN_LAB_HOST=$(tests/lab/vm.sh up $images)
+    CHAIN_LAB_SHARE=$(tests/lab/vm.sh share)
+    export CHAIN_LAB_HOST CHAIN_LAB_SHARE
+}
+
+native_tests() {
+    local folders
+    mapfile -t folders < <(there tests/netns tests/scenarios)
+    python -m pytest "${folders[@]}"
+}
+
+vm_tests() {
+    local code=0 begin=$EPOCHREALTIME
+    printf '── tests in the virtual machine\n'
+    start_vm
+    printf '── it is ready: %s s\n' "$(seconds "$begin")"
+    # With the two variables that start_vm sets, the scenarios use that engine. The last words are pytest's own.
+    # Each fault of the leak tests takes minutes in emulation; LONG=1 runs them there too.
+    local selection=(-m "not long")
+    if [ "${LONG:-}" = 1 ]; then selection=(); fi
+    python -m pytest "${selection[@]}" tests/lab tests/scenarios || code=$?
+    # On CI nothing may stay behind; elsewhere the next run is quicker with it.
+    if [ "${CI:-}" = true ]; then tests/lab/vm.sh down; fi
+    exit "$code"
+}
+
+case ${1:-} in
+    check)
+        tests/lab/python.sh
+        check
+        ;;
+    test)
+        begin=$EPOCHREALTIME
+        phase "Python environment" tests/lab/python.sh
+        phase "checks and quick tests" check
+        phase "Docker engine" tests/lab/engine.sh
+        phase "base image" tests/lab/base-image.sh
+        phase "images" python tests/lab/build_images.py
+        phase "tests on this machine" native_tests
+        printf '── so far: %s s\n' "$(seconds "$begin")"
+        vm_tests
+        ;;
+    lab)
+        tests/lab/python.sh
+        tests/lab/engine.sh
+        tests/lab/base-image.sh
+        start_vm
+        printf 'export CHAIN_LAB_HOST=%q CHAIN_LAB_SHARE=%q\n' "$CHAIN_LAB_HOST" "$CHAIN_LAB_SHARE"
+        echo "With that, .venv/bin/pytest tests/scenarios runs there; and so does docker, with DOCKER_HOST=$CHAIN_LAB_HOST."
+        ;;
+    *)
+        sed -n '3,6s/^#//p' "${BASH_SOURCE[0]}" >&2
+        exit 2
+        ;;
+esac

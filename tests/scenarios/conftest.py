@@ -1,0 +1,100 @@
+"""The scenarios' ground: one engine, one world, one chain with two exits.
+
+Natively both exits are WireGuard. With CHAIN_LAB_HOST set, the engine is the one in the virtual machine, whose kernel
+has PPP and IPsec, and the preferred exit is L2TP/IPsec. Folders lie where the engine sees them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if lab := os.environ.get("CHAIN_LAB_HOST"):
+    os.environ["DOCKER_HOST"] = lab  # before anything asks for an engine
+
+from ground import IN_LAB, NATIVE, Ground
+from scene import Chain, l2tp_files, wireguard_files
+from world import WIREGUARD2, World, l2tp_exit, wireguard_exit
+
+from chain.api import keys
+from chain.engine.connection import Engine
+from chain.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def ground() -> Ground:
+    return IN_LAB if lab else NATIVE
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    return Engine()
+
+
+@pytest.fixture(scope="session")
+def docker_compose_project_name(ground: Ground) -> str:
+    return ground.site.project
+
+
+@pytest.fixture(scope="session")
+def prepared_world(engine: Engine, ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The world's Compose file and keys; pytest-docker starts it."""
+    share = os.environ.get("CHAIN_LAB_SHARE")
+    folder = Path(share, f"world-{os.getpid()}") if share else tmp_path_factory.mktemp("world")
+    prepared = World(folder, engine, with_l2tp=ground.l2tp, clients=("client", "client2"), site=ground.site)
+    prepared.build()
+    prepared.prepare()
+    yield prepared
+    if share:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def docker_compose_file(prepared_world: World) -> str:
+    return str(prepared_world.file)
+
+
+@pytest.fixture(scope="session")
+def docker_setup() -> list[str]:
+    return ["up -d --quiet-pull"]
+
+
+@pytest.fixture(scope="session")
+def docker_cleanup() -> list[str]:
+    return ["down -v --remove-orphans -t 1"]
+
+
+@pytest.fixture(scope="session")
+def world(prepared_world: World, docker_services: object) -> World:
+    assert docker_services
+    prepared_world.wait_until_ready()
+    return prepared_world
+
+
+@pytest.fixture(scope="session")
+def chain(world: World, ground: Ground) -> Iterator[Chain]:
+    """A chain that is up, with two exits, the preferred one first, and one connected client."""
+    server = {"public_key": keys.public_key(Secret(world.keys["server"]))}
+    if ground.l2tp:
+        first, files = l2tp_exit(ground.preferred), l2tp_files(world, "paris")
+    else:
+        first, files = wireguard_exit(ground.preferred) | server, wireguard_files(world, "paris", "exit")
+    made = Chain(
+        world,
+        world.folder / "project",
+        exits={"paris": first, "oslo": wireguard_exit(WIREGUARD2) | server},
+        secrets=files | wireguard_files(world, "oslo", "exit2"),
+    )
+    try:
+        made.up()
+        made.connect("phone")
+        yield made
+    finally:
+        made.run("down", check=False)

@@ -1,0 +1,287 @@
+"""A chain in the test ground, driven as its user would: by the command line, against a real engine."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from world import INTERNET_HOST, PROVIDERS, World, docker, eventually
+
+from chain.api.project import make_folder, write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+UDP_ECHO = "7"
+PORT, POOL = 51821, "10.214.0.0/20"
+
+
+@dataclass
+class Chain:
+    """One chain's project folder and the commands on it."""
+
+    world: World
+    folder: Path
+    exits: Mapping[str, Mapping[str, Any]]
+    secrets: Mapping[str, str]
+    name: str = "yard"  # sorts after the uplink's network, which then has the default route: the worst case
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        make_folder(self.folder / "config", 0o755)
+        make_folder(self.folder / "secrets", 0o700)
+        config = {
+            "name": self.name,
+            # Clear of the usual values, so that a chain of the machine's owner does not stand in the way.
+            "entry": {"endpoint": self.world.clients_gateway, "port": PORT},
+            "network": {"pool": POOL},
+            "dns": {"upstreams": [INTERNET_HOST]},
+            "exits": {name: dict(fields) for name, fields in self.exits.items()},
+            **self.extra,
+        }
+        self.file.write_text(yaml.safe_dump(config, sort_keys=False))
+        for name, value in self.secrets.items():
+            write_atomic(self.folder / "secrets" / name, value + "\n", 0o600)
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "config" / "chain.yaml"
+
+    @property
+    def project(self) -> str:
+        return f"chain-{self.name}"
+
+    def container(self, service: str) -> str:
+        return f"{self.project}-{service}-1"
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "chain", *arguments, "-f", str(self.file)]
+
+    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run one command of the CLI to its end."""
+        done = subprocess.run(
+            self.command(*arguments), capture_output=True, text=True, cwd=REPOSITORY, check=False, timeout=600
+        )
+        if check and done.returncode:
+            raise AssertionError(
+                f"chain {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+            )
+        return done
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Run one command of the CLI beside the test."""
+        return subprocess.Popen(
+            self.command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=REPOSITORY
+        )
+
+    def up(self) -> None:
+        self.run("up", "--wait", "240")
+
+    def down(self) -> None:
+        self.run("down")
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.run("status", "--json", check=False).stdout)
+        return found
+
+    def entry_status(self) -> dict[str, Any]:
+        """Ask the entry directly, which is quicker than the whole command; an empty object while it can't be asked."""
+        text = docker("exec", self.container("entry"), "chain-node", "status", check=False)
+        found: dict[str, Any] = json.loads(text) if text.startswith("{") else {}
+        return {} if "error" in found else found
+
+    def refused(self) -> int:
+        """Count packets of clients that the entry refused since its lock was loaded."""
+        return int(self.entry_status().get("refused_packets", 0))
+
+    def add_client(self, name: str) -> str:
+        """Add a client; give its configuration."""
+        return str(json.loads(self.run("client", "add", name, "--json").stdout)["config"])
+
+    def connect(self, name: str, service: str = "client") -> None:
+        """Add a client and bring its tunnel up in one of the world's client containers."""
+        self.world.exec(service, "python3", "client.py", "up", stdin=self.add_client(name))
+
+    def answered(self, service: str = "client", seconds: float = 120, token: str = "-") -> dict[str, Any]:
+        """Wait until a client's packets are answered from the internet."""
+        output = self.world.exec(
+            service,
+            "python3",
+            "client.py",
+            "answered",
+            INTERNET_HOST,
+            UDP_ECHO,
+            str(seconds),
+            token,
+            timeout=seconds + 60,
+        )
+        found: dict[str, Any] = json.loads(output)
+        return found
+
+    def knock(self, service: str = "client", seconds: float = 120) -> None:
+        """Have a client start new handshakes until the entry answers."""
+        self.world.exec(service, "python3", "client.py", "knock", INTERNET_HOST, str(seconds), timeout=seconds + 60)
+
+    def link_bridges(self) -> set[str]:
+        """Name the bridges of the transit links, where clients' packets may be seen in clear."""
+        names = docker(
+            "network",
+            "ls",
+            "--filter",
+            f"label=com.docker.compose.project={self.project}",
+            "--format",
+            "{{.ID}} {{.Name}}",
+        )
+        return {f"br-{line.split()[0][:12]}" for line in names.splitlines() if f"{self.project}_link-" in line}
+
+    def kill(self, service: str) -> None:
+        """Kill a container's main process from outside, as the kernel's out-of-memory killer would."""
+        pid = docker("inspect", "-f", "{{.State.Pid}}", self.container(service)).strip()
+        self.world.exec("observer", "kill", "-9", pid)
+
+    @contextmanager
+    def silenced(self, exit_name: str) -> Iterator[None]:
+        """Keep an exit from reporting, from inside its own network namespace, while its data path stands."""
+        rules = "table inet test { chain o { type filter hook output priority -10; tcp dport 7411 drop; }; }\n"
+        self._in_exit(exit_name, "nft", "-f", "-", stdin=rules)
+        try:
+            yield
+        finally:
+            self._in_exit(exit_name, "nft", "delete", "table", "inet", "test")
+
+    def _in_exit(self, exit_name: str, *command: str, stdin: str | None = None) -> None:
+        self.world.inside(self.container(f"exit-{exit_name}"), *command, stdin=stdin)
+
+
+@dataclass
+class Capture:
+    """What a capture on all interfaces of the engine's host saw of one token."""
+
+    token: str
+    packets: int = 0
+    dropped: int = 0
+    seen: dict[str, int] = field(default_factory=dict)
+    samples: dict[str, list[str]] = field(default_factory=dict)
+
+    def outside(self, allowed: set[str]) -> dict[str, int]:
+        """Give where, and how often, the token was seen on other bridges and interfaces than these."""
+        return {place: count for place, count in self.seen.items() if place not in allowed}
+
+
+@contextmanager
+def capturing(world: World, token: str) -> Iterator[Capture]:
+    """Capture while the block runs; the result is filled in at its end."""
+    result = Capture(token)
+    output = f"/tmp/capture-{secrets.token_hex(4)}.json"
+    process = subprocess.Popen(
+        ["docker", "exec", world.container("observer"), "python3", "capture.py", token, output],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if process.stdout is None or process.stdout.readline() != "ready\n":
+        raise AssertionError("the capture did not start")
+    try:
+        yield result
+    finally:
+        world.exec("observer", "sh", "-c", f"kill -TERM $(cat {output.removesuffix('json')}pid)")
+        process.wait(60)
+        found = json.loads(world.exec("observer", "cat", output))
+        result.packets, result.dropped = found["packets"], found["dropped"]
+        result.seen, result.samples = found["seen"], found["samples"]
+
+
+@contextmanager
+def streaming(world: World, token: str, rate: int, service: str = "client") -> Iterator[dict[str, Any]]:
+    """Send numbered packets from a client while the block runs; the figures are filled in at its end."""
+    result: dict[str, Any] = {}
+    world.exec(service, "rm", "-f", "/tmp/stream.pid")
+    process = subprocess.Popen(
+        [
+            "docker",
+            "exec",
+            world.container(service),
+            "python3",
+            "client.py",
+            "stream",
+            INTERNET_HOST,
+            UDP_ECHO,
+            str(rate),
+            "3600",
+            token,
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    eventually(lambda: world.exec(service, "sh", "-c", "cat /tmp/stream.pid 2>/dev/null || true").strip(), 30, "stream")
+    try:
+        yield result
+    finally:
+        world.exec(service, "sh", "-c", "kill -TERM $(cat /tmp/stream.pid)")
+        output, _ = process.communicate(timeout=60)
+        result.update(json.loads(output))
+
+
+@contextmanager
+def pushing(world: World, provider: str, token: str, rate: int, *targets: str) -> Iterator[None]:
+    """Have a provider push packets into its tunnel while the block runs."""
+    script = (PROVIDERS / "toolbox" / "push.py").read_text()  # handed over: the image may be anybody's
+    arguments = [token, str(rate), "3600", *targets]
+    process = subprocess.Popen(["docker", "exec", world.container(provider), "python3", "-c", script, *arguments])
+    try:
+        yield
+    finally:
+        # The observer sees all processes of the engine's host, the one in the provider's container among them.
+        world.exec("observer", "pkill", "-TERM", "-f", f"{token} {rate} 3600")
+        process.wait(60)
+
+
+@contextmanager
+def downloading(world: World, token: str, rate: int, service: str = "client") -> Iterator[None]:
+    """Have the internet send a client a stream while the block runs; it goes on when the client is cut off."""
+    process = subprocess.Popen(
+        [
+            *("docker", "exec", world.container(service), "python3", "client.py"),
+            *("download", world.site.internet_host, UDP_ECHO, str(rate), token),
+        ]
+    )
+    try:
+        yield
+    finally:
+        world.exec(service, "pkill", "-TERM", "-f", "client.py download")
+        process.wait(60)
+
+
+@contextmanager
+def deaf_providers(world: World) -> Iterator[None]:
+    """Keep providers from hearing anything. A paused one would not do: its kernel goes on answering for it."""
+    rules = "table inet deaf { chain i { type filter hook input priority -200; policy drop; }; }\n"
+    for provider in world.providers():
+        world.inside(world.container(provider.name), "nft", "-f", "-", stdin=rules)
+    try:
+        yield
+    finally:
+        for provider in world.providers():
+            world.inside(world.container(provider.name), "nft", "delete", "table", "inet", "deaf")
+
+
+def wireguard_files(world: World, name: str, customer: str) -> dict[str, str]:
+    """Give the secrets' files of one WireGuard exit."""
+    return {f"{name}_wg_private_key": world.keys[customer], f"{name}_wg_preshared_key": world.keys["preshared"]}
+
+
+def l2tp_files(world: World, name: str) -> dict[str, str]:
+    """Give the secrets' files of one L2TP exit."""
+    return {f"{name}_{role}": value for role, value in world.l2tp_secrets().items()}
+
+
+def new_token() -> str:
+    """Give text that no other packet on this machine holds."""
+    return f"tok{secrets.token_hex(12)}"

@@ -1,0 +1,131 @@
+"""A client's packets through the whole chain: TCP, UDP, ICMP, names; what may not pass is refused at once."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from scene import new_token, streaming
+from world import INTERNET_HOST, World, docker, eventually
+
+from chain.api.project import write_atomic
+
+if TYPE_CHECKING:
+    from ground import Ground
+    from scene import Chain
+
+pytestmark = pytest.mark.docker
+
+
+def test_tcp_udp_icmp_arrive_from_the_provider(world: World, chain: Chain, ground: Ground) -> None:
+    assert chain.answered()["seen"] == ground.preferred.outside
+    seen = world.exec("client", "curl", "-s", "--max-time", "10", f"http://{INTERNET_HOST}/").strip()
+    assert seen == ground.preferred.outside
+    assert " 0% packet loss" in world.exec("client", "ping", "-c", "3", "-W", "5", INTERNET_HOST)
+
+
+def test_names_are_resolved_through_the_exit(world: World, chain: Chain, ground: Ground) -> None:
+    chain.answered()
+    answers = json.loads(world.exec("client", "python3", "client.py", "dns", "10.13.13.1", f"{new_token()}.example"))
+    assert answers == [INTERNET_HOST, ground.preferred.outside]
+
+
+def test_ipv6_is_rejected_at_once(world: World, chain: Chain) -> None:
+    chain.answered()
+    script = (
+        "import socket; s=socket.socket(socket.AF_INET6,socket.SOCK_STREAM); s.settimeout(20)\n"
+        "try: s.connect(('2001:db8::1',80)); print('connected')\n"
+        "except OSError as e: print(type(e).__name__)"
+    )
+    # A time-out would say TimeoutError; a rejection says so.
+    assert world.exec("client", "python3", "-c", script).strip() == "ConnectionRefusedError"
+
+
+def test_a_client_cannot_reach_the_containers_networks(world: World, chain: Chain) -> None:
+    chain.answered()
+    state = json.loads((chain.folder / "run" / "entry" / "state.json").read_text())
+    inside = [state["front"]["gateway"], state["exits"][0]["link"]["exit_address"]]
+    for address in inside:
+        script = f"import socket; s=socket.socket(); s.settimeout(2); print(s.connect_ex(('{address}', 7411)))"
+        assert world.exec("client", "python3", "-c", script).strip() != "0"
+
+
+def test_a_second_client_comes_in_while_the_first_streams(world: World, chain: Chain, ground: Ground) -> None:
+    chain.answered()
+    with streaming(world, new_token(), 1000 if ground.patience == 1 else 50) as figures:
+        eventually(lambda: chain.answered() or True, 30, "traffic")
+        chain.connect("tablet", "client2")
+        assert chain.answered("client2")["seen"] == ground.preferred.outside
+    assert figures["sent"] > 100
+    assert figures["lost"] == 0, figures
+    chain.run("client", "remove", "tablet")
+    names = [client["name"] for client in chain.status()["clients"]]
+    assert names == ["phone"]
+
+
+def test_up_again_changes_nothing(chain: Chain) -> None:
+    before = [container["started_at"] for container in chain.status()["containers"]]
+    found = json.loads(chain.run("up", "--json").stdout)
+    assert found["steps"] == []
+    assert [container["started_at"] for container in chain.status()["containers"]] == before
+
+
+def test_rendered_files_run_with_plain_compose(chain: Chain, ground: Ground) -> None:
+    chain.down()
+    file = str(chain.folder / "run" / "compose.yaml")
+    chain.run("render")
+    docker("compose", "-f", file, "up", "-d")
+    chain.knock()
+    # Whichever exit opens first is used until the preferred one is open too.
+    eventually(lambda: chain.answered()["seen"] == ground.preferred.outside, 30, "the preferred exit is used")
+    docker("compose", "-f", file, "down")
+    chain.up()
+    chain.knock()
+
+
+def test_down_leaves_nothing(chain: Chain, world: World) -> None:
+    rules = "nft --stateless list ruleset"  # counters of the engine's own rules move
+    chain.down()
+    before = world.exec("observer", "sh", "-c", rules)
+    chain.up()
+    chain.down()
+    label = f"label=com.docker.compose.project={chain.project}"
+    for kind in ("container", "network", "volume"):
+        listing = ["ps", "-aq"] if kind == "container" else [kind, "ls", "-q"]
+        assert docker(*listing, "--filter", label) == ""
+    assert world.exec("observer", "sh", "-c", rules) == before
+    chain.up()
+    chain.knock()
+
+
+def test_a_secret_that_is_written_anew_reaches_its_exit(chain: Chain) -> None:
+    def started() -> dict[str, str]:
+        return {container["service"]: container["started_at"] for container in chain.status()["containers"]}
+
+    before = started()
+    name, value = next((name, value) for name, value in chain.secrets.items() if name.startswith("oslo_"))
+    write_atomic(chain.folder / "secrets" / name, value + "\n", 0o600)
+    steps = json.loads(chain.run("up", "--json").stdout)["steps"]
+    assert steps[-1].startswith("compose up")
+    after = started()
+    assert {service for service in after if after[service] != before[service]} == {"exit-oslo"}
+
+
+def test_an_exit_taken_out_of_the_file_leaves_no_network(chain: Chain, ground: Ground) -> None:
+    if ground.patience > 1:
+        return  # the orchestrator's and Compose's work, which is the same against any engine, and minutes there
+    text = chain.file.read_text()
+    config = yaml.safe_load(text)
+    del config["exits"]["oslo"]
+    try:
+        chain.file.write_text(yaml.safe_dump(config, sort_keys=False))
+        chain.up()
+        label = f"label=com.docker.compose.project={chain.project}"
+        names = docker("network", "ls", "--filter", label, "--format", "{{.Name}}").split()
+        assert sorted(names) == [f"{chain.project}_front", f"{chain.project}_link-paris"]
+    finally:
+        chain.file.write_text(text)
+        chain.up()
+        chain.knock()

@@ -1,0 +1,60 @@
+"""An engine that says what a test has written down for it. It stands at the edge: behind it would be Docker."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chain.engine.connection import ContainerState, Engine
+from chain.errors import ChainError, ExitCode, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docker.models.containers import Container
+
+
+class ScriptedEngine(Engine):
+    """Statuses come one after the other, the last one again and again; None: the entry does not run."""
+
+    def __init__(self) -> None:
+        self.statuses: list[dict[str, Any] | None] = [None]
+        self.applied: dict[str, Any] = {}
+        self.states: list[ContainerState] = []
+        self.asked: list[str] = []
+
+    def entry(self, chain: str) -> Container | None:
+        return SimpleNamespace(name=chain) if self.statuses[0] else None
+
+    def ask_entry(self, chain: str, verb: str) -> dict[str, Any]:
+        self.asked.append(verb)
+        answer = self.applied
+        if verb == "status":
+            answer = (self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]) or {}
+        if not answer:
+            raise ChainError(Problem(f"chain {chain}", "the entry is not running"), ExitCode.NOT_RUNNING)
+        return answer
+
+    def watch_entry(self, chain: str, seconds: float) -> Iterator[dict[str, Any] | None]:  # noqa: ARG002 - likewise
+        end = time.monotonic() + seconds
+        yield from self.statuses
+        while time.monotonic() < end:
+            yield self.statuses[-1]
+
+    def containers(self, chain: str) -> list[ContainerState]:  # noqa: ARG002 - it knows but one chain
+        return self.states
+
+    def log_tail(self, container: str, lines: int = 25) -> str:  # noqa: ARG002 - its logs are short
+        return f"last words of {container}"
+
+    def runs(self, service: str, state: str = "running", restarts: int = 0) -> None:
+        """Add a container."""
+        self.states.append(ContainerState(service, "", f"id-{service}", state, "", restarts, "", "", 1))
+
+
+@pytest.fixture
+def engine() -> ScriptedEngine:
+    return ScriptedEngine()

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chain.api.load import check_secrets, load, problem_with_secret
+from chain.engine.connection import Engine
+from chain.engine.images import PACKAGE
+from chain.errors import ChainError, ExitCode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chain.api.project import Project
+
+ENGINE = Engine()
+SECRETS_EXAMPLE = PACKAGE.parent / "secrets.example"
+ROLES = ("vpn_server_ip", "vpn_ipsec_psk", "vpn_username", "vpn_password")
+TWO = "entry: {endpoint: vpn.example.org}\nexits:\n  paris: {kind: l2tp}\n  oslo: {kind: l2tp}\n"
+
+
+def write(project: Project, *names: str, value: str = "value\n") -> None:
+    project.secrets.mkdir(exist_ok=True)
+    for name in names:
+        file = project.secrets / name
+        file.write_text(value)
+        file.chmod(0o600)
+
+
+def paths(project: Project) -> dict[str, str]:
+    return {
+        f"{exit_.name} {secret.role}": secret.path
+        for exit_ in load(project, ENGINE).topology.exits
+        for secret in exit_.secrets
+    }
+
+
+def test_the_plain_name_serves_where_only_one_exit_could_mean_it(project: Project) -> None:
+    write(project, *ROLES)
+    assert set(paths(project).values()) == {f"secrets/{role}" for role in ROLES}
+
+
+def test_the_exits_own_name_goes_before_the_plain_one(project: Project) -> None:
+    write(project, *ROLES, "paris_vpn_password")
+    assert paths(project)["paris vpn_password"] == "secrets/paris_vpn_password"
+    assert paths(project)["paris vpn_username"] == "secrets/vpn_username"
+
+
+def test_with_two_exits_the_plain_name_serves_none(project: Project) -> None:
+    project.file.write_text(TWO)
+    write(project, *ROLES)
+    assert paths(project)["paris vpn_password"] == "secrets/paris_vpn_password"
+    assert paths(project)["oslo vpn_password"] == "secrets/oslo_vpn_password"
+
+
+def test_a_named_file_is_that_file(project: Project) -> None:
+    project.file.write_text(TWO.replace("oslo: {kind: l2tp", "oslo: {kind: l2tp, password: {file: secrets/x}"))
+    write(project, *ROLES)
+    assert paths(project)["oslo vpn_password"] == "secrets/x"
+
+
+def test_all_that_is_wrong_with_secrets_is_said_at_once(project: Project) -> None:
+    write(project, "vpn_server_ip", "vpn_password")
+    write(project, "vpn_username", value="CHANGE-ME\n")
+    (project.secrets / "vpn_password").chmod(0o644)
+    with pytest.raises(ChainError) as refused:
+        check_secrets(load(project, ENGINE))
+    assert refused.value.code is ExitCode.CONFIG
+    root = f"{project.root}/secrets"
+    assert [str(problem).splitlines()[0] for problem in refused.value.problems] == [
+        f"{root}/paris_vpn_ipsec_psk: this secret's file is missing (exit paris: the IPsec pre-shared key)",
+        f"{root}/vpn_username: this secret still says CHANGE-ME (exit paris: the user name)",
+        f"{root}/vpn_password: everybody on this machine has access to this secret (exit paris: the password)",
+    ]
+
+
+def test_complete_secrets_are_no_problem(project: Project) -> None:
+    write(project, *ROLES)
+    check_secrets(load(project, ENGINE))
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o660])
+def test_a_secret_may_be_open_to_its_group(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "password"
+    file.write_text("value")
+    file.chmod(mode)
+    assert problem_with_secret(file) is None
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o602, 0o644, 0o777])
+def test_a_secret_may_not_be_open_to_everybody(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "password"
+    file.write_text("value")
+    file.chmod(mode)
+    problem = problem_with_secret(file)
+    assert problem is not None
+    assert problem.hint == f"chmod 600 {file}, or 640 where its group is to read it too"
+
+
+def test_every_example_of_a_secret_is_refused() -> None:
+    examples = [path for path in SECRETS_EXAMPLE.iterdir() if path.name in ROLES]
+    assert len(examples) == len(ROLES)
+    for example in examples:
+        problem = problem_with_secret(example)
+        assert problem is not None
+        assert "CHANGE-ME" in problem.what

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from chain.api.project import Project, locate, make_folder, write_atomic
+from chain.errors import ChainError, ExitCode
+
+
+def test_the_folders_follow_from_the_file(tmp_path: Path) -> None:
+    assert Project(tmp_path / "config" / "chain.yaml").root == tmp_path
+    assert Project(tmp_path / "chain.yaml").root == tmp_path
+    assert Project(tmp_path / "config" / "other.yaml").secrets == tmp_path / "secrets"
+
+
+def test_the_usual_files_are_found_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ChainError, match=r"neither config/chain\.yaml nor chain\.yaml") as refused:
+        locate(None)
+    assert refused.value.code is ExitCode.CONFIG
+    Path("chain.yaml").touch()
+    assert locate(None).file == Path("chain.yaml")
+    Path("config").mkdir()
+    Path("config/chain.yaml").touch()
+    assert locate(None).file == Path("config/chain.yaml")
+    assert locate(Path("elsewhere.yaml")).file == Path("elsewhere.yaml")
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_a_file_has_its_mode_whatever_the_umask_says(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomic(tmp_path / "key", "value", 0o640)
+        make_folder(tmp_path / "folder", 0o750)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+
+
+def test_an_existing_folder_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o711)
+    make_folder(tmp_path, 0o700)
+    assert tmp_path.stat().st_mode & 0o777 == 0o711
+
+
+def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    file.write_text("old")
+    reader = file.open()  # who has it open goes on reading the old one
+    write_atomic(file, "new", 0o644)
+    assert (reader.read(), file.read_text()) == ("old", "new")
+    reader.close()
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    file.write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomic(file, "\ud800", 0o644)
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ChainError, match="can't be written: No such file or directory") as refused:
+        write_atomic(tmp_path / "nowhere" / "key", "value", 0o600)
+    assert refused.value.code is ExitCode.CONFIG
+    assert "value" not in str(refused.value)
+    (tmp_path / "file").touch()
+    with pytest.raises(ChainError, match="can't be made"):
+        make_folder(tmp_path / "file" / "folder", 0o700)

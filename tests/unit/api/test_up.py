@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chain.api import up
+from chain.api.load import Loaded, load
+from chain.api.progress import Silent
+from chain.api.up import check_owner, hint_for, observe, services, stragglers, wait
+from chain.errors import ChainError, ExitCode
+
+if TYPE_CHECKING:
+    from chain.api.project import Project
+    from tests.unit.api.conftest import ScriptedEngine
+
+SECONDS = 10.0
+
+
+def load_first(project: Project, engine: ScriptedEngine) -> Loaded:
+    """Load a project whose state is the generation that the scripted entry runs."""
+    loaded = load(project, engine)
+    state = replace(loaded.topology.state, generation="1")
+    return replace(loaded, topology=replace(loaded.topology, state=state))
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("Bind for 0.0.0.0:51820 failed: port is already allocated", "port: …"),
+        ("listen udp4 0.0.0.0:51820: bind: address already in use", "port: …"),
+        ("invalid pool request: Pool overlaps with other one on this address space", "pool: …/20"),
+        ("network dsl declared as external, but could not be found", "is not there"),
+        ("something else", "`chain down`"),
+    ],
+)
+def test_composes_errors_that_people_meet_have_a_hint(words: str, hint: str) -> None:
+    assert hint in hint_for(words)
+
+
+def status(**exits: str) -> dict[str, Any]:
+    """Give a status; each exit by its state, and the first one that is up for all clients."""
+    return {
+        "generation": "1",
+        "exits": [
+            {"name": name, "state": state, "cause": f"why {name}", "open": state == "up"}
+            for name, state in exits.items()
+        ],
+        "groups": [{"name": "default", "exit": next((name for name in exits if exits[name] == "up"), None)}],
+    }
+
+
+def test_an_exit_that_is_not_open_is_named_with_its_cause() -> None:
+    assert [str(problem) for problem in stragglers(status(oslo="up", paris="down"))] == [
+        "exit paris: down: why paris\n    → `chain logs exit-paris` shows more"
+    ]
+    assert not stragglers(status(oslo="up"))
+
+
+def test_it_waits_until_all_exits_are_open(project: Project, engine: ScriptedEngine) -> None:
+    engine.statuses = [None, status(paris="locked"), status(paris="dialling"), status(paris="up")]
+    assert wait(load_first(project, engine), engine, Silent(), SECONDS) == status(paris="up")
+
+
+def test_it_does_not_wait_for_a_straggler_for_ever(
+    project: Project, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(up, "STRAGGLER_SECONDS", 0.05)
+    engine.statuses = [status(paris="up", oslo="dialling")]
+    assert wait(load_first(project, engine), engine, Silent(), SECONDS)["groups"][0]["exit"] == "paris"
+
+
+def test_a_chain_that_does_not_come_up_is_explained_with_the_logs_of_those_to_blame(
+    project: Project, engine: ScriptedEngine
+) -> None:
+    for service in ("entry", "exit-paris", "exit-oslo"):
+        engine.runs(service)
+    engine.statuses = [status(paris="down", oslo="dialling")]
+    with pytest.raises(ChainError) as failed:
+        wait(load_first(project, engine), engine, Silent(), 0.0)
+    assert failed.value.code is ExitCode.NOT_UP
+    assert [problem.where for problem in failed.value.problems] == ["exit paris", "exit oslo"]
+    assert failed.value.detail == (
+        "── exit-paris ──\nlast words of id-exit-paris\n\n── exit-oslo ──\nlast words of id-exit-oslo"
+    )
+
+
+@pytest.mark.parametrize("state", ["exited", "restarting"])
+def test_a_container_that_does_not_stay_up_ends_the_waiting_at_once(
+    project: Project, engine: ScriptedEngine, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.runs("exit-paris", state)
+    engine.runs("entry")
+    if state == "restarting":  # once more at every look; restarts of former times do not count
+        restarts = itertools.count(40)
+        monkeypatch.setattr(
+            engine, "containers", lambda _: [replace(item, restarts=next(restarts)) for item in engine.states[:1]]
+        )
+    with pytest.raises(ChainError, match="container exit-paris: it ended with 1 and does not stay up") as failed:
+        wait(load_first(project, engine), engine, Silent(), 3600.0)
+    assert "last words of id-exit-paris" in failed.value.detail
+
+
+def test_an_entry_that_never_answers_is_to_blame(project: Project, engine: ScriptedEngine) -> None:
+    engine.runs("entry")
+    with pytest.raises(ChainError, match="container entry: its runtime does not answer") as failed:
+        wait(load_first(project, engine), engine, Silent(), 0.0)
+    assert failed.value.detail == "── entry ──\nlast words of id-entry"
+
+
+def test_what_is_there_is_observed(project: Project, engine: ScriptedEngine) -> None:
+    loaded = load(project, engine)
+    assert services(loaded) == ["entry", "exit-paris"]
+    engine.runs("entry")
+    engine.runs("exit-paris", "exited")
+    engine.statuses = [status(paris="up")]
+    (project.run / "entry").mkdir(parents=True)
+    (project.run / "entry" / "state.json").write_text("{}")
+    (project.run / "notes.txt").write_text("the user's own")
+    observed = observe(loaded, engine)
+    assert dict(observed.files) == {"entry/state.json": "{}"}
+    assert (observed.generation, observed.running) == ("1", frozenset({"entry"}))
+
+
+def test_a_changed_state_is_applied_before_any_waiting(project: Project, engine: ScriptedEngine) -> None:
+    old, new = status(paris="up") | {"generation": "0"}, status(paris="up")
+    engine.statuses = [old, old, new]
+    engine.applied = {"generation": "1"}
+    assert wait(load_first(project, engine), engine, Silent(), SECONDS) == new
+    assert engine.asked == ["apply"]
+
+
+def test_a_chain_of_the_same_name_in_another_folder_is_not_taken_over(project: Project, engine: ScriptedEngine) -> None:
+    loaded = load(project, engine)
+    engine.runs("entry")
+    engine.states = [replace(state, folder=str(project.run)) for state in engine.states]
+    check_owner(loaded, engine)
+    engine.states = [replace(state, folder="/srv/other/run") for state in engine.states]
+    with pytest.raises(ChainError, match="runs from /srv/other/run") as refused:
+        check_owner(loaded, engine)
+    assert refused.value.code is ExitCode.CONFIG

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from chain.config.models import Config, EndpointText, EntryConfig, Host, NetworkConfig, PublicKey, UplinkConfig
+
+
+class Fields(BaseModel):
+    endpoint: EndpointText | None = None
+    host: Host | None = None
+    key: PublicKey | None = None
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("vpn.example.org", "vpn.example.org", None),
+        ("vpn.example.org:51820", "vpn.example.org", 51820),
+        ("203.0.113.7:443", "203.0.113.7", 443),
+        ("[2001:db8::1]:443", "2001:db8::1", 443),
+        ("[2001:db8::1]", "2001:db8::1", None),
+        ("2001:DB8:0::1", "2001:db8::1", None),
+    ],
+)
+def test_an_endpoint_is_read_in_each_of_its_forms(text: str, host: str, port: int | None) -> None:
+    found = Fields.model_validate({"endpoint": text}).endpoint
+    assert found is not None
+    assert (found.host, found.port) == (host, port)
+    assert Fields.model_validate({"endpoint": str(found)}).endpoint == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":443",
+        "a:0",
+        "a:65536",
+        "a:b",
+        "a b",
+        "http://a",
+        "[::1",
+        "[1.2.3.4:5",
+        "::1::2",
+        "a:1:2",
+        "-a",
+        "a..b",
+        "é",
+    ],
+)
+def test_what_is_no_endpoint_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        Fields.model_validate({"endpoint": text})
+
+
+@pytest.mark.parametrize("host", ["1.2.3", "256.1.1.1", "1.2.3.4\n", "a\n", "a" * 64, "a." * 127 + "a", ""])
+def test_what_is_no_host_is_refused(host: str) -> None:
+    with pytest.raises(ValidationError):
+        Fields.model_validate({"host": host})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "posD+Btwgg+OkMFbBgQsYJ65IrKyFSIIhkZCQYs7xHQ",
+        "posD+Btwgg+OkMFbBgQsYJ65IrKyFSIIhkZCQYs7xHQ=\n",
+        "posD+Btwgg+OkMFbBgQsYJ65IrKyFSIIhkZCQYs7xHR=",  # bits set that 32 bytes do not have
+        "",
+    ],
+)
+def test_what_is_no_key_is_refused(key: str) -> None:
+    with pytest.raises(ValidationError):
+        Fields.model_validate({"key": key})
+
+
+@pytest.mark.parametrize("subnet", ["10.13.13.1/24", "10.0.0.0/15", "10.0.0.0/30", "10.13.13.0", "fd00::/64", 7])
+def test_what_is_no_clients_network_is_refused(subnet: object) -> None:
+    with pytest.raises(ValidationError):
+        EntryConfig.model_validate({"endpoint": "a", "subnet": subnet})
+
+
+@pytest.mark.parametrize("pool", ["10.213.0.0/19", "10.213.0.0/21", "10.213.1.0/20"])
+def test_the_pool_is_a_20(pool: str) -> None:
+    with pytest.raises(ValidationError):
+        NetworkConfig.model_validate({"pool": pool})
+
+
+@pytest.mark.parametrize("network", ["", "-x", "a b", "$(id)", "a\n"])
+def test_a_docker_networks_name_is_no_more_than_that(network: str) -> None:
+    with pytest.raises(ValidationError):
+        UplinkConfig.model_validate({"network": network})
+
+
+@pytest.mark.parametrize("port", [0, 65536, "443", 443.0, True])
+def test_a_port_is_a_number_in_its_range(port: object) -> None:
+    with pytest.raises(ValidationError):
+        EntryConfig.model_validate({"endpoint": "a", "port": port})
+
+
+def test_input_does_not_show_in_pydantics_own_errors() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Config.model_validate({"entry": {"endpoint": "a"}, "exits": {}, "name": "Hunter2 the Secret"})
+    assert "Hunter2" not in str(refused.value)

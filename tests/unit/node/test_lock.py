@@ -1,0 +1,139 @@
+"""What holds for every ruleset as text. The kernel's own opinion is asked in tests/netns."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chain.contract import MARK_TUNNEL
+from chain.node import lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chain.contract import ExitSettings
+    from chain.topology import Topology
+
+TEXT = """\
+entry: {endpoint: vpn.example.org}
+exits:
+  paris: {kind: l2tp}
+  oslo: {kind: l2tp}
+clients:
+  phone: {address: 10.13.13.2, public_key: posD+Btwgg+OkMFbBgQsYJ65IrKyFSIIhkZCQYs7xHQ=}
+"""
+RULES = lock.UplinkRules(("udp dport 51820",), ("udp sport 51820",))
+
+
+@pytest.fixture
+def topology(built: Callable[[str], Topology]) -> Topology:
+    return built(TEXT)
+
+
+def exit_lock(settings: ExitSettings, *, server: str | None = "203.0.113.7", entry_open: bool = True) -> str:
+    return lock.exit_lock(
+        settings, link="eth1", uplink="eth0", tunnel="vpn0", server=server, rules=RULES, entry_open=entry_open
+    )
+
+
+def entry_lock(topology: Topology) -> str:
+    return lock.entry_lock(topology.state, front="eth0", links={"paris": "eth1", "oslo": "eth2"})
+
+
+def section(text: str, name: str) -> list[str]:
+    """Give the rules of one chain."""
+    found = re.search(rf"chain {name} \{{(.*?)\s+\}}\n", text, re.DOTALL)
+    assert found, f"no chain {name}"
+    return [line.strip() for line in re.split(r"[;\n]", found[1]) if line.strip()]
+
+
+def test_every_lock_replaces_the_whole_table_in_one_transaction(topology: Topology) -> None:
+    for text in (lock.closed(), entry_lock(topology), exit_lock(topology.exits[0].settings)):
+        assert text.startswith("add table inet vpn\ndelete table inet vpn\ntable inet vpn {\n")
+        assert text.count("{") == text.count("}")
+
+
+def test_every_lock_drops_by_default_at_each_hook_and_in_both_families(topology: Topology) -> None:
+    for text in (lock.closed(), entry_lock(topology), exit_lock(topology.exits[0].settings)):
+        assert "table inet " in text
+        for hook in ("input", "forward", "output"):
+            assert section(text, hook)[:2] == [f"type filter hook {hook} priority filter", "policy drop"]
+
+
+def test_before_anything_is_known_only_loopback_passes(topology: Topology) -> None:
+    accepted = [rule for hook in ("input", "forward", "output") for rule in section(lock.closed(), hook)]
+    assert [rule for rule in accepted if "accept" in rule] == ["iifname lo accept"]
+    assert "vpn0" not in lock.closed()
+    assert topology.name not in lock.closed()
+
+
+def test_on_the_uplink_all_that_leaves_has_the_tunnels_mark(topology: Topology) -> None:
+    leaving = [rule for rule in section(exit_lock(topology.exits[0].settings), "output") if "oifname eth0" in rule]
+    assert len(leaving) == 2  # the tunnel, and the question for its server's address
+    assert all(f"meta mark {MARK_TUNNEL} " in rule and " daddr " in rule for rule in leaving)
+    front = [rule for rule in section(entry_lock(topology), "output") if "oifname eth0" in rule]
+    assert len(front) == 1
+    assert f"meta mark {MARK_TUNNEL} " in front[0]
+
+
+def test_nothing_is_forwarded_to_or_from_the_uplink(topology: Topology) -> None:
+    assert not [rule for rule in section(exit_lock(topology.exits[0].settings), "forward") if "eth0" in rule]
+    assert not [rule for rule in section(entry_lock(topology), "forward") if "eth0" in rule]
+
+
+def test_what_is_forwarded_goes_between_open_peers_and_the_tunnel_only(topology: Topology) -> None:
+    rules = section(exit_lock(topology.exits[0].settings), "forward")[2:]
+    assert all("@open" in rule for rule in rules)
+    back = [rule for rule in rules if rule.startswith("iifname vpn0")]
+    assert len(back) == 1
+    assert back[0].endswith("ct state established,related accept")
+
+
+def test_a_server_that_is_not_known_yet_opens_nothing(topology: Topology) -> None:
+    text = exit_lock(topology.exits[0].settings, server=None)
+    assert "51820" not in text
+
+
+def test_a_server_is_let_through_by_its_own_family(topology: Topology) -> None:
+    assert "ip daddr 203.0.113.7 udp dport 51820" in exit_lock(topology.exits[0].settings)
+    assert "ip6 daddr 2001:db8::7 udp dport 51820" in exit_lock(topology.exits[0].settings, server="2001:db8::7")
+
+
+def test_the_entry_is_sent_nothing_until_it_is_known_to_be_locked(topology: Topology) -> None:
+    settings = topology.exits[0].settings
+    assert "elements" not in exit_lock(settings, entry_open=False)
+    assert 'elements = { "eth1" }' in exit_lock(settings, entry_open=True)
+
+
+def test_the_entry_starts_with_every_exit_closed(topology: Topology) -> None:
+    for name in ("open_marks", "open_links", "open_pairs", "group_exit", "client_group"):
+        declared = re.search(rf"(?:set|map) {name} \{{(.*?)\}}", entry_lock(topology))
+        assert declared
+        assert "elements" not in declared[1]
+
+
+def test_a_switch_costs_the_same_for_any_number_of_clients(topology: Topology) -> None:
+    switch = lock.entry_switch({0x1001: "eth1", 0x1002: "eth2"}, {0x101: 0x1001})
+    assert switch.splitlines() == [
+        "flush set inet vpn open_marks",
+        "flush set inet vpn open_links",
+        "flush set inet vpn open_pairs",
+        "flush map inet vpn group_exit",
+        "add element inet vpn open_marks { 4097, 4098 }",
+        'add element inet vpn open_links { "eth1", "eth2" }',
+        'add element inet vpn open_pairs { 4097 . "eth1", 4098 . "eth2" }',
+        "add element inet vpn group_exit { 257 : 4097 }",
+    ]
+    assert "10.13.13.2" in lock.entry_clients(topology.state)
+    assert "10.13.13.2" not in switch + entry_lock(topology)
+
+
+def test_with_no_exit_open_a_switch_only_closes() -> None:
+    assert "add" not in lock.entry_switch({}, {})
+
+
+def test_clients_of_before_are_forgotten(built: Callable[[str], Topology]) -> None:
+    without = built(TEXT.partition("clients:")[0])
+    assert lock.entry_clients(without.state) == "flush map inet vpn client_group\n"

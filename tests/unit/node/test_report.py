@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+
+import pytest
+
+from chain.contract import ExitReport
+from chain.node import report
+from chain.node.report import Reporter, statistics
+
+REPORT = ExitReport(exit="paris", state="up", since=1.0, cause="a probe was answered")
+SECONDS = 10
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A port that nobody else uses now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free: int = server.getsockname()[1]
+    monkeypatch.setattr(report, "REPORT_PORT", free)
+    return free
+
+
+def test_the_entry_counts_as_there_from_its_first_word_until_its_end(port: int) -> None:
+    asyncio.run(asyncio.wait_for(_there_and_gone(port), SECONDS))
+
+
+async def _there_and_gone(port: int) -> None:
+    seen: asyncio.Queue[bool] = asyncio.Queue()
+    lines: asyncio.Queue[bytes] = asyncio.Queue()
+    entry: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        entry.put_nowait(writer)
+        while line := await reader.readline():
+            lines.put_nowait(line)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    reporter = Reporter("127.0.0.1", "127.0.0.1", lambda: REPORT, seen.put_nowait)
+    task = asyncio.create_task(reporter.run())
+    for _ in range(2):  # it comes back by itself
+        writer = await entry.get()
+        assert json.loads(await lines.get())["state"] == "up"
+        assert seen.empty()  # an open connection alone does not say that the entry is locked
+        writer.write(b"{}\n")
+        assert await seen.get() is True
+        reporter.changed()
+        assert json.loads(await lines.get())["exit"] == "paris"
+        writer.close()
+        assert await seen.get() is False
+        while not lines.empty():
+            lines.get_nowait()
+    task.cancel()
+    server.close()
+
+
+def test_an_interface_that_is_gone_has_no_counters() -> None:
+    assert statistics("none-such0") == (0, 0)
+    received, sent = statistics("lo")
+    assert received == sent

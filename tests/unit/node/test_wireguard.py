@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from chain.node.wireguard import Peer, config, difference, peer
+
+
+def test_an_entrys_configuration() -> None:
+    peers = [peer("A=", "P=", ("10.13.13.2/32", "fd00::2/128")), peer("B=", "", ("10.13.13.3/32",))]
+    assert config("K=", 51820, 1, peers) == (
+        "[Interface]\nPrivateKey = K=\nFwMark = 1\nListenPort = 51820\n"
+        "[Peer]\nPublicKey = A=\nAllowedIPs = 10.13.13.2/32, fd00::2/128\nPresharedKey = P=\n"
+        "[Peer]\nPublicKey = B=\nAllowedIPs = 10.13.13.3/32\n"
+    )
+
+
+def test_an_exits_configuration_has_no_port_of_its_own() -> None:
+    text = config("K=", None, 1, [peer("A=", "", ("0.0.0.0/0",), "203.0.113.7:443", 25)])
+    assert text.splitlines()[-3:] == [
+        "AllowedIPs = 0.0.0.0/0",
+        "Endpoint = 203.0.113.7:443",
+        "PersistentKeepalive = 25",
+    ]
+    assert "ListenPort" not in text
+
+
+HEAD = "K=\tKPUB=\t51820\t0x1"
+LINE_A = "A=\tP=\t198.51.100.1:4\tfd00::2/128,10.13.13.2/32\t0\t0\t0\toff"
+A = Peer("A=", "P=", frozenset({"10.13.13.2/32", "fd00::2/128"}))
+B = Peer("B=", "", frozenset({"10.13.13.3/32"}))
+
+
+def test_peers_that_did_not_change_are_left_alone() -> None:
+    assert difference(f"{HEAD}\n{LINE_A}\n", "K=", 51820, 1, [A]) == ("", [])
+    assert difference(f"{HEAD}\n{LINE_A}\n", "K=", 51820, 1, [A, B]) == (
+        "[Peer]\nPublicKey = B=\nAllowedIPs = 10.13.13.3/32\n",
+        [],
+    )
+
+
+def test_a_peer_that_is_gone_is_removed_and_one_that_changed_is_set_again() -> None:
+    assert difference(f"{HEAD}\n{LINE_A}\n", "K=", 51820, 1, [B])[1] == ["A="]
+    moved = Peer("A=", "Q=", A.allowed)
+    text, stale = difference(f"{HEAD}\n{LINE_A}\n", "K=", 51820, 1, [moved])
+    assert "PresharedKey = Q=" in text
+    assert "PrivateKey" not in text
+    assert stale == []
+
+
+def test_a_new_interface_gets_its_key_and_port() -> None:
+    text, _ = difference("(none)\t(none)\t0\toff\n", "K=", 51820, 1, [A])
+    assert text.startswith("[Interface]\nPrivateKey = K=\nFwMark = 1\nListenPort = 51820\n[Peer]\n")
+
+
+def test_a_peer_does_not_print_its_key() -> None:
+    assert "P=" not in repr(A)

@@ -1,0 +1,91 @@
+"""The command itself, as a program. What its functions do is tested where they stand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chain import __version__, cli
+from chain.errors import ExitCode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chain.api.project import Project
+
+
+def chain(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "chain", *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(cli.__file__).removesuffix("/chain/cli.py"), "DOCKER_HOST": "unix:///nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_the_version(tmp_path: Path) -> None:
+    done = chain("--version", folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"chain {__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["client", "add"]])
+def test_a_wrong_command_line_is_2(arguments: list[str], tmp_path: Path) -> None:
+    done = chain(*arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    assert "Usage" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_file_is_3_and_says_where_to_get_one(tmp_path: Path) -> None:
+    done = chain("up", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (ExitCode.CONFIG, "")
+    assert done.stderr == (
+        "error: chain.yaml: neither config/chain.yaml nor chain.yaml is in this folder\n"
+        "    → name the file with -f, or copy one of config.example/ to config/chain.yaml\n"
+    )
+    assert chain("render", "-f", "none.yaml", folder=tmp_path).returncode == ExitCode.CONFIG
+
+
+def test_no_engine_is_4_and_missing_secrets_come_before_it(project: Project) -> None:
+    assert chain("up", folder=project.root).returncode == ExitCode.CONFIG
+    done = chain("status", folder=project.root)
+    assert done.returncode == ExitCode.ENGINE
+    assert done.stderr.startswith("error: Docker engine at unix:///nowhere: it does not answer\n")
+    assert "Traceback" not in done.stderr
+
+
+def test_render_and_the_list_of_clients_need_no_engine(project: Project) -> None:
+    done = chain("render", "--json", folder=project.root)
+    assert (done.returncode, done.stderr) == (0, "")
+    files = json.loads(done.stdout)["files"]
+    assert [file.rpartition("run/")[2] for file in files] == [
+        "entry/state.json",
+        "exits/paris/settings.json",
+        "compose.yaml",
+    ]
+    assert json.loads(chain("client", "list", "--json", folder=project.root).stdout) == {"clients": []}
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(None, ""), (0.0, ""), (5.5, "5 s"), (-3, "0 s")])
+def test_times_are_shown_as_ages(seconds: float | None, text: str) -> None:
+    assert cli._ago(time.time() - seconds if seconds else seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (1_500_000, "2 MB"), (7 * 10**12, "7.0 TB")]
+)
+def test_sizes_are_shown_in_units(count: int, text: str) -> None:
+    assert cli._size(count) == text
+
+
+def test_tables_are_as_wide_as_what_stands_in_them(capsys: pytest.CaptureFixture[str]) -> None:
+    cli._table(["exit", "state"], [["paris", "up"], ["a", "down"]])
+    assert capsys.readouterr().out == "exit   state\nparis  up\na      down\n"

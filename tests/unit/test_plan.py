@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+from chain.plan import Observed, plan
+
+FILES = {"entry/state.json": "new", "exits/paris/settings.json": "same", "compose.yaml": "new"}
+SERVICES = ("entry", "exit-paris")
+
+
+def steps(wanted: dict[str, str], wanted_generation: str, **observed: Any) -> str:
+    found: dict[str, Any] = {"files": {}, "missing_images": (), "generation": None, "running": frozenset()} | observed
+    return "\n".join(str(step) for step in plan(wanted, SERVICES, wanted_generation, Observed(**found)))
+
+
+def test_a_first_start() -> None:
+    assert steps(FILES, "1", missing_images=("chain-entry:tag",)) == (
+        "build chain-entry:tag: not on this engine\n"
+        "write entry/state.json: not there\n"
+        "write exits/paris/settings.json: not there\n"
+        "write compose.yaml: not there\n"
+        "compose up: not running: entry, exit-paris"
+    )
+
+
+def test_nothing_has_to_change() -> None:
+    assert not steps(FILES, "1", files=FILES, generation="1", running=frozenset(SERVICES))
+
+
+def test_a_change_that_the_entry_takes_without_being_recreated() -> None:
+    before = FILES | {"entry/state.json": "old"}
+    assert steps(FILES, "2", files=before, generation="1", running=frozenset(SERVICES)) == (
+        "write entry/state.json: changed\napply entry: it runs generation 1, wanted is 2"
+    )
+
+
+def test_an_exit_that_is_gone() -> None:
+    before = {**FILES, "exits/oslo/settings.json": "x", "compose.yaml": "old"}
+    running = frozenset({*SERVICES, "exit-oslo"})
+    assert steps(FILES, "2", files=before, generation="1", running=running) == (
+        "write compose.yaml: changed\n"
+        "remove exits/oslo/settings.json: no longer in chain.yaml\n"
+        "compose up: changed: compose.yaml, exits/oslo/settings.json\n"
+        "apply entry: it runs generation 1, wanted is 2"
+    )
+
+
+def test_a_container_nobody_asked_for() -> None:
+    running = frozenset({*SERVICES, "exit-oslo"})
+    assert steps(FILES, "1", files=FILES, generation="1", running=running) == "compose up: changed: exit-oslo"
+
+
+def test_a_container_that_has_stopped() -> None:
+    assert steps(FILES, "1", files=FILES, generation="1", running=frozenset({"entry"})) == (
+        "compose up: not running: exit-paris"
+    )
+
+
+def test_an_entry_that_does_not_answer_reads_its_file_when_it_starts() -> None:
+    assert steps(FILES, "1", files=FILES, running=frozenset({"exit-paris"})) == "compose up: not running: entry"

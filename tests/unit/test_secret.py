@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import pickle
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chain.errors import ChainError, ExitCode
+from chain.secret import Secret, read_secret
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VALUE = "correct horse battery"
+
+
+def test_a_secret_never_shows_itself() -> None:
+    secret = Secret(VALUE)
+    shown = [str(secret), repr(secret), f"{secret}", f"{secret!r}", "%s" % secret, repr([secret]), repr({"a": secret})]  # noqa: UP031 - the old way is one of those tried
+    assert not [text for text in shown if "horse" in text]
+    assert secret.reveal() == VALUE
+
+
+def test_a_secret_is_neither_pickled_nor_made_json() -> None:
+    with pytest.raises(TypeError, match="not pickled") as refused:
+        pickle.dumps(Secret(VALUE))
+    assert VALUE not in str(refused.value)
+    with pytest.raises(TypeError) as not_json:
+        json.dumps({"key": Secret(VALUE)})
+    assert VALUE not in str(not_json.value)
+
+
+def test_a_secret_has_no_attributes_to_list() -> None:
+    with pytest.raises(TypeError):
+        vars(Secret(VALUE))
+
+
+def test_secrets_are_equal_by_value_and_never_equal_to_text() -> None:
+    assert Secret("a") == Secret("a") != Secret("b")
+    assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
+    assert Secret("a") != "a"
+
+
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [
+        (b"word\n", "word"),
+        (b"word", "word"),
+        (b"word\r\n", "word"),
+        (b" a word with blanks around it \n", " a word with blanks around it "),
+        ("pa$$wörd \"'\\#{}\n".encode(), "pa$$wörd \"'\\#{}"),
+        (b"# no comment\n", "# no comment"),
+        (b"CHANGE-ME-not\n", "CHANGE-ME-not"),
+    ],
+)
+def test_one_line_break_at_the_end_is_not_part_of_the_value(tmp_path: Path, content: bytes, value: str) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(content)
+    assert read_secret(file).reveal() == value
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "empty"),
+        (b"\n", "empty"),
+        (b"CHANGE-ME\n", "still says CHANGE-ME"),
+        (b" CHANGE-ME ", "still says CHANGE-ME"),
+        (b"one horse\ntwo\n", "more than one line"),
+        (b"horse\n\n", "more than one line"),
+        (b"horse\0", "more than one line"),
+        (b"horse \xff\xfe", "not UTF-8"),
+    ],
+)
+def test_what_can_not_be_a_secret_is_refused_without_being_shown(tmp_path: Path, content: bytes, what: str) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(content)
+    with pytest.raises(ChainError, match=what) as refused:
+        read_secret(file)
+    assert refused.value.code is ExitCode.CONFIG
+    assert "horse" not in str(refused.value)
+    assert refused.value.__context__ is None or refused.value.__suppress_context__  # which a traceback would print
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ChainError, match="missing"):
+        read_secret(tmp_path / "nowhere")
+    with pytest.raises(ChainError, match="directory"):
+        read_secret(tmp_path)
