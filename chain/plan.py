@@ -30,6 +30,7 @@ class Observed:
     generation: str | None
     running: frozenset[str]  # services
     unfinished: bool = False  # files were written, and Compose has not taken them since
+    overlaid: frozenset[str] = frozenset()  # services whose containers were made with other Compose files too
 
 
 def plan(files: Mapping[str, str], services: Iterable[str], generation: str, observed: Observed) -> tuple[Step, ...]:
@@ -51,6 +52,9 @@ def plan(files: Mapping[str, str], services: Iterable[str], generation: str, obs
     elif recreating or sorted(observed.running - set(services)):
         cause = recreating or sorted(observed.running - set(services))
         steps.append(Step("compose", "up", f"changed: {', '.join(cause)}"))
+    elif observed.overlaid:
+        names = ", ".join(sorted(observed.overlaid))
+        steps.append(Step("compose", "up", f"made with other Compose files than the rendered one: {names}"))
     elif observed.unfinished:
         steps.append(Step("compose", "up", "an earlier change has not been taken over"))
     if observed.generation is not None and observed.generation != generation:

@@ -96,6 +96,7 @@ def observe(loaded: Loaded, engine: Engine) -> Observed:
     """Look at the files below run/ and at the containers."""
     name = loaded.topology.name
     states = engine.containers(name)
+    own_file = str(loaded.project.run / COMPOSE_FILE)
     try:
         generation = engine.ask_entry(name, "status")["generation"]
     except ChainError:
@@ -106,6 +107,7 @@ def observe(loaded: Loaded, engine: Engine) -> Observed:
         generation=generation,
         running=frozenset(state.service for state in states if state.state == "running"),
         unfinished=(loaded.project.run / UNFINISHED).exists(),
+        overlaid=frozenset(state.service for state in states if state.compose_files not in ("", own_file)),
     )
 
 

@@ -43,6 +43,7 @@ class ContainerState:
     started_at: str
     exit_code: int
     folder: str = ""  # of the Compose file that it was made from
+    compose_files: str = ""  # all that it was made from, as Compose names them: separated by commas
 
 
 class Engine:
@@ -270,6 +271,7 @@ def _state(item: Container) -> ContainerState:
         started_at=state.get("StartedAt", ""),
         exit_code=state.get("ExitCode", 0),
         folder=item.labels.get("com.docker.compose.project.working_dir", ""),
+        compose_files=item.labels.get("com.docker.compose.project.config_files", ""),
     )
 
 

@@ -233,14 +233,20 @@ def streaming(world: World, token: str, rate: int, service: str = "client") -> I
 def pushing(world: World, provider: str, token: str, rate: int, *targets: str) -> Iterator[None]:
     """Have a provider push packets into its tunnel while the block runs."""
     script = (PROVIDERS / "toolbox" / "push.py").read_text()  # handed over: the image may be anybody's
-    arguments = [token, str(rate), "3600", *targets]
-    process = subprocess.Popen(["docker", "exec", world.container(provider), "python3", "-c", script, *arguments])
+    process = subprocess.Popen(
+        ["docker", "exec", "-i", world.container(provider), "python3", "-c", script, token, str(rate), *targets],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if process.stdout is None or process.stdout.readline() != "ready\n":
+        raise AssertionError(f"{provider} does not push")
     try:
         yield
+        if process.poll() is not None:
+            raise AssertionError(f"{provider} stopped pushing, with {process.returncode}: this run proves less")
     finally:
-        # The observer sees all processes of the engine's host, the one in the provider's container among them.
-        world.exec("observer", "pkill", "-TERM", "-f", f"{token} {rate} 3600")
-        process.wait(60)
+        process.communicate(timeout=60)  # closes its input, at which it ends
 
 
 @contextmanager

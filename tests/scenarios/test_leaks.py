@@ -167,6 +167,9 @@ def test_positive_control_and_what_each_barrier_does(
     finally:
         chain.up()
         chain.knock()
+    # `up` makes anew what somebody started with an override file.
+    for service in ("entry", "exit-paris", "exit-oslo"):
+        assert "SABOTAGE" not in docker("inspect", "-f", "{{.Config.Env}}", chain.container(service))
     lines = [
         "",
         f"Tokens outside a tunnel, {min(CONTROL_RESTARTS, repeats(ground))} restarts each:",

@@ -4,6 +4,7 @@ Settings: a JSON file, first argument. Needed: psk, user, password. The rest has
 It says `ready` when it answers, and ends when one of its daemons does.
 """
 
+import ipaddress
 import json
 import os
 import signal
@@ -167,6 +168,8 @@ def main() -> None:
     configure_l2tp(settings)
     if settings["outside"]:
         hide_clients(settings["outside"])
+    # While a customer's PPP is down, what is meant for it must not follow the default route out of this container.
+    run("ip", "route", "replace", "unreachable", str(ipaddress.ip_network(f"{settings['local']}/24", strict=False)))
     # A provider that was killed and started again keeps its network namespace, and what its kernel held.
     run("ip", "xfrm", "state", "flush")
     run("ip", "xfrm", "policy", "flush")

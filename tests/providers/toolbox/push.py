@@ -1,24 +1,28 @@
-"""A hostile provider: pushes packets nobody asked for into a tunnel. `push.py TOKEN RATE SECONDS ADDRESS…`."""
+"""A hostile provider: pushes packets nobody asked for into a tunnel. `push.py TOKEN RATE ADDRESS…`.
+
+Says `ready`, and ends when its standard input does.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import sys
-import time
 
 
 def main() -> None:
-    token, rate, seconds, *targets = sys.argv[1:]
+    token, rate, *targets = sys.argv[1:]
     channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    end, number = time.monotonic() + float(seconds), 0
-    while time.monotonic() < end:
+    number = 0
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    while not select.select([sys.stdin], [], [], 1 / float(rate))[0]:
         for target in targets:
             # Refused or unreachable at the moment: the tunnel may be on its way back.
             with contextlib.suppress(OSError):
                 channel.sendto(f"{token} pushed {number}".encode(), (target, 40000 + number % 1000))
         number += 1
-        time.sleep(1 / float(rate))
 
 
 if __name__ == "__main__":
