@@ -45,11 +45,7 @@ def run() -> int:
         result = app(standalone_mode=False)
         return int(result or 0)
     except ChainError as error:
-        for problem in error.problems:
-            typer.echo(f"error: {problem}", err=True)
-        if error.detail:
-            typer.echo(f"\n{error.detail}", err=True)
-        return int(error.code)
+        return _failed(error)
     except typer.Exit as done:
         return int(done.exit_code)
     except (KeyboardInterrupt, typer.Abort):
@@ -57,10 +53,27 @@ def run() -> int:
         return 130
     except Exception as error:
         show = getattr(error, "show", None)  # the parser's own errors; typer does not export their class
-        if show is None:
+        if show is not None:
+            show()
+            return int(ExitCode.USAGE)
+        from chain.engine.connection import lost
+
+        problem = lost(error)
+        if problem is None:
             raise
-        show()
-        return int(ExitCode.USAGE)
+        return _failed(problem)
+
+
+def _failed(error: ChainError) -> int:
+    """Tell a person on standard error; a script, which asked for JSON, gets it on standard output too."""
+    for problem in error.problems:
+        typer.echo(f"error: {problem}", err=True)
+    if error.detail:
+        typer.echo(f"\n{error.detail}", err=True)
+    if "--json" in sys.argv[1:]:
+        problems = [{"where": found.where, "what": found.what, "hint": found.hint} for found in error.problems]
+        _print_json({"error": {"code": int(error.code), "problems": problems}})
+    return int(error.code)
 
 
 class Terminal:
@@ -99,7 +112,13 @@ class Terminal:
 def _project(file: Path | None) -> Project:
     from chain.api.project import locate
 
-    return locate(file)
+    return locate(file or _Given.file)
+
+
+class _Given:
+    """What was said before the command's name."""
+
+    file: Path | None = None
 
 
 def _engine() -> Engine:
@@ -124,11 +143,13 @@ def _version(show: bool) -> None:  # noqa: FBT001 - typer's callback
 @app.callback()
 def _main(
     *,
+    file: FileOption = None,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and end.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    pass
+    del version  # its callback has said it
+    _Given.file = file
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from chain.api import keys
 from chain.api.load import load
-from chain.api.project import make_folder, write_atomic
+from chain.api.project import changing, make_folder, write_atomic
 from chain.config import edit
 from chain.config.models import CLIENT_NAME_PATTERN, NAME_RULES, Endpoint
 from chain.errors import ChainError, ExitCode, Problem
@@ -49,6 +49,11 @@ def add(project: Project, engine: Engine, name: str, group: str | None) -> Clien
     The keys come first: an interrupted call leaves files that the next call of the same name replaces, never a
     client in chain.yaml without its keys.
     """
+    with changing(project):
+        return _add(project, engine, name, group)
+
+
+def _add(project: Project, engine: Engine, name: str, group: str | None) -> ClientFile:
     loaded = load(project, engine)
     if not re.fullmatch(CLIENT_NAME_PATTERN, name) or name.endswith("\n"):  # which `$` lets through
         raise ChainError(
@@ -122,10 +127,11 @@ def show(loaded: Loaded, name: str) -> ClientFile:
 
 def remove(project: Project, engine: Engine, name: str) -> None:
     """Take a client out of chain.yaml, then its keys. Raises ChainError (CONFIG) when there is none."""
-    load(project, engine)
-    _rewrite(project, lambda text: edit.remove_client(text, name))
-    for folder in (project.client_keys, project.peer_keys):
-        (folder / name).unlink(missing_ok=True)
+    with changing(project):
+        load(project, engine)
+        _rewrite(project, lambda text: edit.remove_client(text, name))
+        for folder in (project.client_keys, project.peer_keys):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _rewrite(project: Project, change: Callable[[str], str]) -> None:

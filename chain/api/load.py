@@ -38,10 +38,10 @@ class Loaded:
         """Describe the images this chain needs, by folder."""
         return image_store.describe(["entry", *dict.fromkeys(f"exit-{exit_.kind}" for exit_ in self.topology.exits)])
 
-    def files(self) -> dict[str, str]:
-        """Render everything that goes below `run/`."""
+    def files(self, root: str = "..") -> dict[str, str]:
+        """Render everything that goes below `run/`, or another folder with `root` as its way to the project's."""
         names = {folder: image.name for folder, image in self.images.items()}
-        return render(self.topology, REGISTRY, names, load_template)
+        return render(self.topology, REGISTRY, names, load_template, root)
 
 
 def load_template(name: str) -> str:
@@ -108,6 +108,7 @@ def check_secrets(loaded: Loaded) -> None:
         for name, exit_ in loaded.config.exits.items()
         for spec in REGISTRY[exit_.kind].secrets(exit_)
     }
+    users = Counter(secret.role for exit_ in loaded.topology.exits for secret in exit_.secrets)
     for exit_ in loaded.topology.exits:
         for secret in exit_.secrets:
             path = loaded.project.root / secret.path
@@ -115,7 +116,10 @@ def check_secrets(loaded: Loaded) -> None:
             problem = problem_with_secret(path, spec.form)
             if problem:
                 about = f"exit {exit_.name}: {spec.about}"
-                problems.append(Problem(problem.where, f"{problem.what} ({about})", problem.hint))
+                hint = problem.hint
+                if not path.exists() and users[secret.role] == 1 and spec.override is None:
+                    hint += f"; the name secrets/{secret.role} does too"
+                problems.append(Problem(problem.where, f"{problem.what} ({about})", hint))
     if problems:
         raise ChainError(problems, ExitCode.CONFIG)
 

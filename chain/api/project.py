@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chain.errors import ChainError, ExitCode, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEFAULT_FILES = ("config/chain.yaml", "chain.yaml")
 
@@ -60,6 +65,26 @@ def locate(file: Path | None) -> Project:
         ),
         ExitCode.CONFIG,
     )
+
+
+@contextlib.contextmanager
+def changing(project: Project) -> Iterator[None]:
+    """Keep other commands from changing this chain's files meanwhile; waits for one that does. Raises ChainError.
+
+    The lock is the folder's own, so that no file has to be made for it, and ends with the process, however it ends.
+    """
+    try:
+        folder = os.open(project.root, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ChainError(
+            Problem(str(project.root), f"can't be opened: {error.strerror}", "check the folder's owner and mode"),
+            ExitCode.CONFIG,
+        ) from None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def write_atomic(path: Path, text: str, mode: int) -> None:

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 def write(loaded: Loaded, output: Path | None) -> list[Path]:
     """Write the rendered files to run/, or to another folder for a look at them; give their paths."""
-    files = loaded.files()
     if output is None:
+        files = loaded.files()
         ensure_entry_key(loaded.project)
         observed = Observed(read_files(loaded.project.run), (), None, frozenset())
         write_files(loaded.project, files, plan(files, (), "", observed))
         return [loaded.project.run / name for name in files]
+    files = loaded.files(str(loaded.project.root))
     for name, text in files.items():
         path = Path(output, name)
         make_folder(path.parent, 0o755)

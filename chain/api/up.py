@@ -10,7 +10,7 @@ from chain import topology
 from chain.api import load as loading
 from chain.api.clients import ensure_entry_key
 from chain.api.preflight import check_kernel
-from chain.api.project import make_folder, write_atomic
+from chain.api.project import changing, make_folder, write_atomic
 from chain.engine import images
 from chain.errors import ChainError, ExitCode, Problem
 from chain.plan import Observed, Step, plan
@@ -46,22 +46,30 @@ def up(project: Project, engine: Engine, progress: Progress, wait_seconds: float
         engine.sdk.ping()
         engine.check_compose()
     check_owner(loaded, engine)
-    build_missing(loaded, engine, progress)
+    build_missing(loaded, engine, progress)  # minutes, in which clients may be added
+    with changing(project):
+        loaded = loading.load(project, engine)
+        steps = reconcile(loaded, engine, progress)
+    with progress.step("Waiting for the tunnels"):
+        status = wait(loaded, engine, progress, wait_seconds)
+    return Outcome(steps, status, tuple(stragglers(status)))
+
+
+def reconcile(loaded: Loaded, engine: Engine, progress: Progress) -> tuple[Step, ...]:
+    """Write what is to be written and have Compose take it; give the steps. Raises ChainError."""
     files = loaded.files()
     steps = plan(files, services(loaded), loaded.topology.state.generation, observe(loaded, engine))
     composing = any(step.verb == "compose" for step in steps)
     if composing:
         with progress.step("Checking the engine's host"):
             check_kernel(loaded, engine)
-    ensure_entry_key(project)
-    write_files(project, files, steps)
+    ensure_entry_key(loaded.project)
+    write_files(loaded.project, files, steps)
     if composing:
         with progress.step("Starting containers"):
             compose_up(loaded, engine)
-        (project.run / UNFINISHED).unlink(missing_ok=True)
-    with progress.step("Waiting for the tunnels"):
-        status = wait(loaded, engine, progress, wait_seconds)
-    return Outcome(steps, status, tuple(stragglers(status)))
+        (loaded.project.run / UNFINISHED).unlink(missing_ok=True)
+    return steps
 
 
 def check_owner(loaded: Loaded, engine: Engine) -> None:

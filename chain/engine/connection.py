@@ -275,6 +275,18 @@ def _state(item: Container) -> ContainerState:
     )
 
 
+def lost(error: Exception) -> ChainError | None:
+    """Say what a failure of the connection means; None: `error` is of another kind."""
+    if type(error).__module__.partition(".")[0] not in ("docker", "requests", "urllib3"):
+        return None
+    # The engine's own words, where it answered; those of a broken connection are a library's inner names.
+    words = getattr(error, "explanation", None) or type(error).__name__
+    return ChainError(
+        Problem("Docker engine", f"it did not do what it was asked: {words}", "is it being restarted? then try again"),
+        ExitCode.ENGINE,
+    )
+
+
 def _builder_line(line: object) -> str:
     text = line[1] if isinstance(line, tuple) else line
     return (text.decode(errors="replace") if isinstance(text, bytes) else str(text)).rstrip()

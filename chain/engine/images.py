@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from chain.engine.connection import Engine
+
+BUILD_ATTEMPTS = 3
+# What apt, Go and BuildKit say when the other side can't be reached.
+_OUT_OF_REACH = re.compile(
+    r"Temporary failure|Could not (resolve|connect)|Connection (timed out|reset|refused|failed)|Failed to fetch"
+    r"|i/o timeout|TLS handshake timeout|unexpected EOF|50[234] (Bad Gateway|Service Unavailable|Gateway)"
+)
 
 PACKAGE = Path(__file__).resolve().parent.parent
 RUNTIME = ("__init__.py", "contract.py", "errors.py", "secret.py", "node", "agent")
@@ -77,6 +85,8 @@ def missing(engine: Engine, images: Iterable[Image]) -> list[Image]:
 
 def build(engine: Engine, image: Image, progress: Callable[[str], None]) -> None:
     """Build one image; `progress` gets the builder's lines. Raises ChainError (ENGINE) with the last of them."""
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
     bundle = next((path for path in CA_BUNDLES if Path(path).is_file()), None)
     contexts = {"runtime": str(PACKAGE)} if image.needs_runtime else {}
     lines: list[str] = []
@@ -85,8 +95,20 @@ def build(engine: Engine, image: Image, progress: Callable[[str], None]) -> None
         lines.append(line)
         progress(line)
 
+    def out_of_reach(error: BaseException) -> bool:
+        """Mirrors and proxies fail for a moment now and then; a recipe that is wrong fails again."""
+        return isinstance(error, RuntimeError) and any(_OUT_OF_REACH.search(line) for line in lines[-40:])
+
+    again = Retrying(
+        retry=retry_if_exception(out_of_reach),
+        stop=stop_after_attempt(BUILD_ATTEMPTS),
+        wait=wait_exponential(multiplier=2),
+        before_sleep=lambda _: progress("a package source did not answer; once more in a moment"),
+        reraise=True,
+    )
     try:
-        engine.build(
+        again(
+            engine.build,
             image.path,
             tag=image.name,
             contexts=contexts,

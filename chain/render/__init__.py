@@ -21,9 +21,17 @@ COMPOSE_FILE = "compose.yaml"
 
 
 def render(
-    topology: Topology, kinds: Mapping[str, ExitKind], images: Mapping[str, str], load: Callable[[str], str]
+    topology: Topology,
+    kinds: Mapping[str, ExitKind],
+    images: Mapping[str, str],
+    load: Callable[[str], str],
+    root: str = "..",
 ) -> dict[str, str]:
-    """Render every file of a chain. `images` maps an image's folder to its full name; `load` reads a template."""
+    """Render every file of a chain.
+
+    `images` maps an image's folder to its full name; `load` reads a template; `root` is the way from the Compose
+    file's folder to the project's.
+    """
     files = {f"entry/{STATE_FILE}": _pretty(to_json(topology.state))}
     for exit_ in topology.exits:
         files[f"exits/{exit_.name}/{SETTINGS_FILE}"] = _pretty(to_json(exit_.settings))
@@ -32,6 +40,7 @@ def render(
         .get_template("chain.yaml.j2")
         .render(
             topology=topology,
+            root=root,
             kinds=kinds,
             images=images,
             contract=CONTRACT,
