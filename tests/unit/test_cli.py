@@ -89,3 +89,19 @@ def test_sizes_are_shown_in_units(count: int, text: str) -> None:
 def test_tables_are_as_wide_as_what_stands_in_them(capsys: pytest.CaptureFixture[str]) -> None:
     cli._table(["exit", "state"], [["paris", "up"], ["a", "down"]])
     assert capsys.readouterr().out == "exit   state\nparis  up\na      down\n"
+
+
+def test_a_script_gets_errors_as_json(tmp_path: Path) -> None:
+    done = chain("status", "--json", "-f", "nowhere.yaml", folder=tmp_path)
+    assert done.returncode == ExitCode.CONFIG
+    found = json.loads(done.stdout)["error"]
+    assert found["code"] == ExitCode.CONFIG
+    assert [sorted(problem) for problem in found["problems"]] == [["hint", "what", "where"]]
+    assert "nowhere.yaml: no such file" in done.stderr
+
+
+def test_the_file_may_be_named_before_the_command(project: Project, tmp_path: Path) -> None:
+    before = chain("-f", str(project.file), "client", "list", folder=tmp_path)
+    behind = chain("client", "list", "-f", str(project.file), folder=tmp_path)
+    assert (before.returncode, before.stdout) == (behind.returncode, behind.stdout)
+    assert before.returncode == 0

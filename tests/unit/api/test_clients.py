@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -157,3 +158,12 @@ def test_a_private_key_that_is_another_ones_is_not_shown(project: Project) -> No
 def test_the_entrys_key_is_made_once(project: Project) -> None:
     first = clients.ensure_entry_key(project)
     assert clients.ensure_entry_key(project) == first
+
+
+def test_clients_added_at_once_are_all_there(project: Project) -> None:
+    names = [f"client{number}" for number in range(12)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        made = list(pool.map(lambda name: clients.add(project, ENGINE, name, None), names))
+    found = load(project, ENGINE).topology.state.clients
+    assert sorted(client.name for client in found) == sorted(names)
+    assert len({client.address for client in made}) == len(names)
