@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from world import docker, eventually
@@ -45,6 +45,7 @@ ODD = {
     "shell": ("`id`", "us|er", "pass;reboot&"),
     "stars": ("*", "us*er", "*pass*"),
 }
+ROLES = ("vpn_ipsec_psk", "vpn_username", "vpn_password")
 IN_EACH_RUN = 2  # each takes half a minute in emulation
 
 
@@ -62,9 +63,7 @@ class Account:
         self._world, self._chain, self._patience = world, chain, patience
         self._file = world.folder / "provider-l2tp.json"
         self._before = self._file.read_text()
-        self._files = {
-            role: chain.secrets[f"paris_{role}"] for role in ("vpn_ipsec_psk", "vpn_username", "vpn_password")
-        }
+        self._files = {role: chain.secrets[f"paris_{role}"] for role in ROLES}
 
     def server_has(self, psk: str, user: str, password: str) -> None:
         settings = json.loads(self._before) | {"psk": psk, "user": user, "password": password}
@@ -77,9 +76,8 @@ class Account:
 
     def dial(self) -> None:
         """Start both sides anew, with what they have now."""
-        docker(
-            "restart", "-t", "1", self._world.container(self._world.site.l2tp.name), self._chain.container("exit-paris")
-        )
+        server = self._world.container(self._world.site.l2tp.name)
+        docker("restart", "-t", "1", server, self._chain.container("exit-paris"))
 
     def opens(self) -> None:
         eventually(lambda: self._exit().get("open"), 60 * self._patience, "paris is open")
@@ -102,7 +100,7 @@ class Account:
         self.dial()
         self.opens()
 
-    def _exit(self) -> dict[str, object]:
+    def _exit(self) -> dict[str, Any]:
         exits = self._chain.entry_status().get("exits", ())
         return next((exit_ for exit_ in exits if exit_["name"] == "paris"), {})
 
