@@ -1,6 +1,6 @@
 # The few commands that people type. What they do stands in tests/run.sh, tests/lab and tests/providers/demo.py.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test check lab lab-down goldens lock venv
+.PHONY: help demo demo-down test check lab lab-down goldens lock sbom venv
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,6 +27,9 @@ lab-down: ## switch it off
 
 goldens: venv ## write the expected files of tests/golden and tests/errors anew; read the difference before a commit
 	@.venv/bin/python -m pytest -q --regenerate tests/golden tests/errors
+
+sbom: venv ## list what each image carries, as CycloneDX, in sbom/
+	@PYTHONPATH=. .venv/bin/python images/sbom.py sbom
 
 lock: ## pin the dependencies anew from pyproject.toml; UPGRADE=1 takes the newest versions
 	@tests/lab/python.sh lock $(if $(UPGRADE),--upgrade)
