@@ -94,6 +94,7 @@ def odd_owner(chain: Chain) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("odd_owner")
+@pytest.mark.long
 def test_each_capability_is_needed(chain: Chain, ground: Ground) -> None:
     file = chain.folder / "run" / "compose.yaml"
     overlay = chain.folder / "capabilities.yaml"

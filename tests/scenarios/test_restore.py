@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.docker
 
 
+@pytest.mark.long
 def test_a_copy_of_config_and_secrets_gives_the_same_chain(chain: Chain, ground: Ground) -> None:
     chain.answered()
     before = chain.status()

@@ -73,6 +73,7 @@ def test_up_again_changes_nothing(chain: Chain) -> None:
     assert [container["started_at"] for container in chain.status()["containers"]] == before
 
 
+@pytest.mark.long
 def test_rendered_files_run_with_plain_compose(chain: Chain, ground: Ground) -> None:
     chain.down()
     file = str(chain.folder / "run" / "compose.yaml")
@@ -86,6 +87,7 @@ def test_rendered_files_run_with_plain_compose(chain: Chain, ground: Ground) -> 
     chain.knock()
 
 
+@pytest.mark.long
 def test_down_leaves_nothing(chain: Chain, world: World) -> None:
     rules = "nft --stateless list ruleset"  # counters of the engine's own rules move
     chain.down()
@@ -114,9 +116,8 @@ def test_a_secret_that_is_written_anew_reaches_its_exit(chain: Chain) -> None:
     assert {service for service in after if after[service] != before[service]} == {"exit-oslo"}
 
 
-def test_an_exit_taken_out_of_the_file_leaves_no_network(chain: Chain, ground: Ground) -> None:
-    if ground.patience > 1:
-        return  # the orchestrator's and Compose's work, which is the same against any engine, and minutes there
+@pytest.mark.long
+def test_an_exit_taken_out_of_the_file_leaves_no_network(chain: Chain) -> None:
     text = chain.file.read_text()
     config = yaml.safe_load(text)
     del config["exits"]["oslo"]
