@@ -47,6 +47,10 @@ class Finding:
     fix: str = ""
     code: ExitCode = ExitCode.ENGINE  # what a command answers that this stops
 
+    def public(self) -> dict[str, str]:
+        """Give it as scripts get it."""
+        return {"name": self.name, "level": self.level, "found": self.found, "why": self.why, "fix": self.fix}
+
 
 @dataclass(frozen=True)
 class DockerNetwork:
@@ -163,19 +167,18 @@ def overlaps(built: Topology, docker_networks: Iterable[DockerNetwork], host: Ho
 
 def _pool_overlaps(built: Topology, taken: list[_Taken]) -> list[Finding]:
     found = []
+    others = [*(each.network for each in taken), IPv4Network(built.state.clients_subnet)]
     for each in taken:
         ours = [f"{own.key} {own.subnet}" for own in networks(built) if own.subnet.overlaps(each.network)]
         if ours:
-            free = free_network(
-                POOL_PREFIX, [*(other.network for other in taken), IPv4Network(built.state.clients_subnet)]
-            )
+            free = free_network(POOL_PREFIX, others)
             found.append(
                 Finding(
                     "network.pool",
                     "fail",
                     f"{each.what} overlaps this chain's {_some(ours)}",
                     "Docker refuses a network whose addresses another one has; a host's route would lead astray",
-                    f"choose another: `network: {{pool: {free}}}` is free there" if free else "choose another /20",
+                    _choose("network: {pool", free),
                 )
             )
     return found
@@ -195,7 +198,7 @@ def _client_overlaps(built: Topology, taken: list[_Taken]) -> list[Finding]:
             others = [*(other.network for other in taken), pool, clients]
             free = free_network(clients.prefixlen if network == clients else POOL_PREFIX, others)
             key = "entry: {subnet" if network == clients else "network: {pool"
-            fix = f"choose another: `{key}: {free}}}` is free there"
+            fix = _choose(key, free)
             if each.docker in uplinks:
                 what = f"{each.what}, the uplink of exit {uplinks[each.docker]}, overlaps {network} inside the chain"
                 why = "the exit can't tell the chain's own addresses from its uplink's"
@@ -241,6 +244,10 @@ def free_network(prefix: int, taken: Iterable[IPv4Network]) -> IPv4Network | Non
             if not any(candidate.overlaps(network) for network in kept):
                 return candidate
     return None
+
+
+def _choose(key: str, free: IPv4Network | None) -> str:
+    return f"choose another: `{key}: {free}}}` is free there" if free else "choose other addresses for one of the two"
 
 
 def _some(names: list[str]) -> str:
@@ -293,7 +300,7 @@ def rp_filter(host: HostFacts) -> Finding:
     if host.rp_filter is None:
         return unchecked("rp_filter", "the host does not show it")
     values = ", ".join(f"{name} {value}" for name, value in host.rp_filter.items())
-    return Finding("rp_filter", "ok", f"{values}: either does, the containers set their own")
+    return Finding("rp_filter", "ok", f"{values}: any value does, the containers set their own")
 
 
 def conntrack(host: HostFacts) -> Finding:

@@ -239,14 +239,12 @@ def build(*, file: FileOption = None) -> None:
 @app.command()
 def doctor(*, file: FileOption = None, as_json: JsonOption = False) -> None:
     """Examine what a chain relies on: configuration, secrets, engine, and the engine's host. Starts no chain."""
-    from dataclasses import asdict
-
     from chain.api.doctor import doctor as examine
     from chain.checks import verdict
 
     findings = examine(file or _Given.file, _engine(), Terminal())
     if as_json:
-        _print_json({"findings": [asdict(finding) for finding in findings]})
+        _print_json({"findings": [finding.public() for finding in findings]})
     else:
         for finding in findings:
             typer.echo(f"{finding.level:<9}  {finding.name}: {finding.found}")

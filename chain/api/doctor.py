@@ -74,12 +74,12 @@ def of_folder(file: Path | None, engine: Engine) -> tuple[Loaded | None, list[Fi
         found += failures("configuration", error, "nothing can be started from it")
         found += [unchecked(name, NO_CONFIG) for name in ("secrets", "folder", "entry.endpoint")]
         return None, found
-    found.append(Finding("configuration", "ok", f"{project.file}, {len(loaded.topology.exits)} exits"))
+    found.append(Finding("configuration", "ok", f"{project.file}, with {', '.join(loaded.config.exits)}"))
     mounted = sum(len(exit_.secrets) for exit_ in loaded.topology.exits)
     found += _tried(
         "secrets",
         lambda: check_secrets(loaded),
-        f"all {mounted} are there and not open to everybody",
+        f"{mounted} found, none open to everybody",
         "exits can't dial without them, and they are for nobody else's eyes",
     )
     found += _generated(project)

@@ -368,7 +368,7 @@ def _plugin(command: str, oldest: tuple[int, int], name: str, *arguments: str) -
         raise ChainError(
             Problem(name, what, f"install the plugin docker-{command}, {_text(oldest)} or newer"), ExitCode.ENGINE
         )
-    return text
+    return _text(_version(text))
 
 
 def _context_host() -> str | None:

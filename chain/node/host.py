@@ -22,11 +22,11 @@ _UFW_CHAIN = "ufw-user-input"
 
 def report() -> int:
     """Print one JSON object."""
-    sys.stdout.write(to_json(look()) + "\n")
+    sys.stdout.write(to_json(look(_PROC)) + "\n")
     return 0
 
 
-def look(proc: Path = _PROC) -> HostFacts:
+def look(proc: Path) -> HostFacts:
     """Gather all facts."""
     routes = _listed("ip", "-json", "-4", "route", "show", "table", "all")
     links = _listed("ip", "-json", "address", "show")
