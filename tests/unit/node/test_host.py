@@ -82,8 +82,8 @@ def test_ports_are_those_of_either_family(tmp_path: Path) -> None:
 def test_firewalls_are_known_by_their_marks(
     chains: list[dict[str, Any]] | None, legacy: str | None, seen: tuple[str, ...]
 ) -> None:
-    ruleset = None if chains is None else [{"metainfo": {}}, *({"chain": chain} for chain in chains)]
-    assert host.firewalls(ruleset, legacy) == seen
+    ruleset: list[dict[str, Any]] = [{"metainfo": {}}, *({"chain": chain} for chain in chains or ())]
+    assert host.firewalls(None if chains is None else ruleset, legacy) == seen
 
 
 def test_what_can_not_be_read_is_nothing(
