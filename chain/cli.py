@@ -237,6 +237,25 @@ def build(*, file: FileOption = None) -> None:
 
 
 @app.command()
+def doctor(*, file: FileOption = None, as_json: JsonOption = False) -> None:
+    """Examine what a chain relies on: configuration, secrets, engine, and the engine's host. Starts no chain."""
+    from chain.api.doctor import doctor as examine
+    from chain.checks import verdict
+
+    findings = examine(file or _Given.file, _engine(), Terminal())
+    if as_json:
+        _print_json({"findings": [finding.public() for finding in findings]})
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.level:<9}  {finding.name}: {finding.found}")
+            for word, text in (("why", finding.why), ("fix", finding.fix)):
+                if text:
+                    typer.echo(f"{word:>14}: {text}")
+        _print_verdict([finding.level for finding in findings])
+    raise typer.Exit(int(verdict(findings)))
+
+
+@app.command()
 def logs(
     *,
     service: Annotated[str | None, typer.Argument(help="entry, or exit-NAME; all when not named.")] = None,
@@ -342,6 +361,11 @@ def _print_client(made: Any, *, qr: bool, as_json: bool) -> None:
         import segno
 
         segno.make(text, error="l").terminal(compact=True)
+
+
+def _print_verdict(levels: list[str]) -> None:
+    words = {"fail": "failed", "warn": "to look at", "unchecked": "not checked", "ok": "well"}
+    typer.echo(", ".join(f"{levels.count(level)} {word}" for level, word in words.items() if level in levels))
 
 
 def _print_json(value: Any) -> None:

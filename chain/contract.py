@@ -156,6 +156,38 @@ class ExitReport:
     version: int = CONTRACT
 
 
+@dataclass(frozen=True)
+class HostRoute:
+    """A way of the engine's host to an IPv4 network: to use it, not to refuse it."""
+
+    network: str
+    device: str
+
+
+@dataclass(frozen=True)
+class HostAddress:
+    address: str  # with its prefix length
+    device: str
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """The engine's host, as seen from its network namespace. None: this could not be found out there."""
+
+    time: float  # Unix time of its clock
+    routes: tuple[HostRoute, ...] | None = None
+    addresses: tuple[HostAddress, ...] | None = None
+    udp_ports: tuple[int, ...] | None = None
+    uplink_device: str | None = None  # of the default route
+    uplink_mtu: int | None = None
+    ip_forward: int | None = None
+    rp_filter: dict[str, int] | None = None  # of `all` and `default`
+    conntrack_max: int | None = None
+    conntrack_count: int | None = None
+    firewalls: tuple[str, ...] | None = None  # firewalld, ufw, iptables-legacy
+    version: int = CONTRACT
+
+
 def to_json(value: Any) -> str:
     """One line, keys in order, so that equal values are equal text."""
     return json.dumps(dataclasses.asdict(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)

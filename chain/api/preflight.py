@@ -1,41 +1,129 @@
-"""What the engine's host must offer, checked before anything is touched. The host may be another machine."""
+"""What the project's folder and the engine's host must offer, checked before anything is touched.
+
+The host may be another machine. Two containers look at it, side by side: one tries what the kernel can do, which must
+not happen in the host's own network, where the other one only looks.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chain import checks
+from chain.api.load import check_secrets
 from chain.errors import ChainError, ExitCode, Problem
 from chain.exits import REGISTRY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from chain.api.load import Loaded
+    from chain.api.progress import Progress
+    from chain.api.project import Project
+    from chain.checks import Finding
+    from chain.contract import HostFacts
     from chain.engine.connection import Engine
     from chain.exits.base import KernelNeed
 
 
-def check_kernel(loaded: Loaded, engine: Engine) -> None:
-    """Ask the engine's kernel, by trying, for what the configured kinds need. Raises ChainError (ENGINE)."""
+@dataclass(frozen=True)
+class Look:
+    """The engine's host as it was seen, or why it was not; with this machine's time before and after."""
+
+    host: HostFacts | None
+    before: float
+    after: float
+    why_not: str = ""
+
+
+def check_folder(loaded: Loaded) -> None:
+    """Check what lies in the project's folder. Raises ChainError (CONFIG) with all that is wrong."""
+    together(lambda: check_secrets(loaded), lambda: check_writable(loaded.project))
+
+
+def check_programs(engine: Engine) -> None:
+    """Check that engine and Compose are there and new enough. Raises ChainError (ENGINE) with all that is wrong."""
+    together(engine.check, engine.check_compose)
+
+
+def check_host(loaded: Loaded, engine: Engine, progress: Progress) -> None:
+    """Check what only containers and the engine's lists can tell. Raises ChainError with all that is wrong."""
+    with ThreadPoolExecutor() as pool:
+        looking = pool.submit(look, loaded.images["entry"].name, engine)
+        trying = pool.submit(try_kernel, loaded, engine)
+        publishers, networks = engine.publishers(loaded.topology.port), engine.networks()
+        engine.prepare_compose()
+        seen, tried = looking.result(), trying.result()
+    if seen.host is None:
+        progress.note(f"warning: {seen.why_not}; its routes and ports were not checked")
+    checks.refuse(
+        [
+            *tried,
+            *checks.port(loaded.topology, publishers, seen.host),
+            *checks.overlaps(loaded.topology, networks, seen.host),
+        ]
+    )
+
+
+def together(*parts: Callable[[], object]) -> None:
+    """Run checks that raise ChainError, all of them; raise one with all their problems and the first one's code."""
+    errors: list[ChainError] = []
+    for part in parts:
+        try:
+            part()
+        except ChainError as error:
+            errors.append(error)
+    if errors:
+        problems = [problem for error in errors for problem in error.problems]
+        raise ChainError(problems, errors[0].code, "\n".join(error.detail for error in errors if error.detail))
+
+
+def look(image: str, engine: Engine) -> Look:
+    """Have the entry's image look at the engine's host. That it can't is no reason to stop: much works without."""
+    before = time.time()
+    try:
+        return Look(engine.look_at_host(image), before, time.time())
+    except ChainError as error:
+        problem = error.problems[0]
+        return Look(None, before, time.time(), f"{problem.where}: {problem.what}")
+
+
+def try_kernel(loaded: Loaded, engine: Engine) -> list[Finding]:
+    """Ask the engine's kernel, by trying, for what the configured kinds need."""
     needs: dict[str, KernelNeed] = {}
     users: dict[str, list[str]] = {}
     for exit_ in loaded.topology.exits:
         for need in REGISTRY[exit_.kind].kernel:
             needs[need.check] = need
             users.setdefault(need.check, []).append(exit_.name)
-    if not needs:
-        return
-    output = engine.run_check(loaded.images["entry"].name, ["check-kernel", *needs])
-    found = json.loads(output)
-    problems = [
-        Problem(
-            f"exit {', '.join(users[name])}",
-            f"the kernel of the engine's host lacks {need.why}",
-            f"there: `modprobe -a {' '.join(need.modules)}`; where modprobe does not find them, install the"
-            " distribution's full kernel (Debian: linux-image-amd64, not the cloud one; Ubuntu:"
-            " linux-modules-extra-$(uname -r)); to load them at boot, write them to /etc/modules-load.d/chain.conf",
-        )
-        for name, need in needs.items()
-        if not found.get(name)
-    ]
-    if problems:
-        raise ChainError(problems, ExitCode.ENGINE)
+    answers: dict[str, bool] = {}
+    if needs:
+        answers = json.loads(engine.run_check(loaded.images["entry"].name, ["check-kernel", *needs]))
+    return checks.kernel(needs.values(), users, answers)
+
+
+def check_writable(project: Project) -> None:
+    """Check that what has to be written can be. Raises ChainError (CONFIG)."""
+    folders = [project.run, project.run / "entry", project.run / "exits", *project.run.glob("exits/*/")]
+    if not (project.entry_key.exists() and project.peer_keys.is_dir()):
+        folders += [project.secrets, project.peer_keys]
+    found = dict.fromkeys(blocked for folder in folders if (blocked := _unwritable(folder)))
+    if found:
+        raise ChainError([_problem(path) for path in found], ExitCode.CONFIG)
+
+
+def _unwritable(folder: Path) -> Path | None:
+    """Give what keeps this folder from being made, or written to, if anything does."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return None if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else there
+
+
+def _problem(path: Path) -> Problem:
+    if not path.is_dir():
+        return Problem(str(path), "this is no folder, and one is needed here", "move it away")
+    return Problem(str(path), "this folder can't be written to", "check its owner and mode, and its file system's")

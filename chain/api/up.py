@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from chain import topology
 from chain.api import load as loading
 from chain.api.clients import ensure_entry_key
-from chain.api.preflight import check_kernel
+from chain.api.preflight import check_folder, check_host, check_programs
 from chain.api.project import changing, make_folder, write_atomic
 from chain.engine import images
 from chain.errors import ChainError, ExitCode, Problem
@@ -17,12 +17,14 @@ from chain.plan import Observed, Step, plan
 from chain.render import COMPOSE_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from chain.api.load import Loaded
     from chain.api.progress import Progress
     from chain.api.project import Project
     from chain.engine.connection import ContainerState, Engine
+    from chain.engine.images import Image
 
 # Stands in run/ from the first written file until Compose has taken them all, so that a run after an interrupted one,
 # or after `chain render`, knows that files and containers differ.
@@ -42,9 +44,8 @@ def up(project: Project, engine: Engine, progress: Progress, wait_seconds: float
     """Do what is missing, in order. Raises ChainError; CONFIG and ENGINE mean that nothing was touched."""
     with progress.step("Checking the configuration"):
         loaded = loading.load(project, engine)
-        loading.check_secrets(loaded)
-        engine.sdk.ping()
-        engine.check_compose()
+        check_folder(loaded)
+        check_programs(engine)
     check_owner(loaded, engine)
     build_missing(loaded, engine, progress)  # minutes, in which clients may be added
     with changing(project):
@@ -62,7 +63,7 @@ def reconcile(loaded: Loaded, engine: Engine, progress: Progress) -> tuple[Step,
     composing = any(step.verb == "compose" for step in steps)
     if composing:
         with progress.step("Checking the engine's host"):
-            check_kernel(loaded, engine)
+            check_host(loaded, engine, progress)
     ensure_entry_key(loaded.project)
     write_files(loaded.project, files, steps)
     if composing:
@@ -89,11 +90,16 @@ def check_owner(loaded: Loaded, engine: Engine) -> None:
 
 def build_missing(loaded: Loaded, engine: Engine, progress: Progress) -> list[str]:
     """Build the images that are not there; give their names."""
-    wanted = images.missing(engine, loaded.images.values())
-    for image in wanted:
+    return build_images(loaded.images, engine, progress)
+
+
+def build_images(wanted: Mapping[str, Image], engine: Engine, progress: Progress) -> list[str]:
+    """Build those of these images that are not there; give their names. Raises ChainError (ENGINE)."""
+    absent = images.missing(engine, wanted.values())
+    for image in absent:
         with progress.step(f"Building image {image.name} (once, a minute or two)"):
             images.build(engine, image, progress.detail)
-    return [image.name for image in wanted]
+    return [image.name for image in absent]
 
 
 def services(loaded: Loaded) -> list[str]:

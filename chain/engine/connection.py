@@ -13,6 +13,8 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 
+from chain.checks import DockerNetwork, Publisher
+from chain.contract import HostFacts, from_json
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
 OLDEST_ENGINE = (25, 0)  # health checks with a start interval
 OLDEST_COMPOSE = (2, 24)
+OLDEST_BUILDX = (0, 8)  # named build contexts
 RETRY_SECONDS = 0.1  # between two looks for an entry that is not there yet
+LABEL_PROJECT = "com.docker.compose.project"
 LABEL_CHAIN, LABEL_ROLE, LABEL_EXIT = "chain.name", "chain.role", "chain.exit"
 
 
@@ -79,15 +83,22 @@ class Engine:
             )
         return client
 
-    def check_compose(self) -> None:
-        """Raise ChainError (ENGINE) when Compose is missing or too old."""
-        done = subprocess.run(["docker", "compose", "version", "--short"], capture_output=True, text=True, check=False)
-        if done.returncode or _version(done.stdout) < OLDEST_COMPOSE:
-            what = f"version {done.stdout.strip()} is too old" if done.returncode == 0 else "the plugin is missing"
-            raise ChainError(
-                Problem("Docker Compose", what, f"install the plugin docker-compose, {_text(OLDEST_COMPOSE)} or newer"),
-                ExitCode.ENGINE,
-            )
+    def check(self) -> None:
+        """Raise ChainError (ENGINE) when the engine does not answer or is too old."""
+        self.sdk.ping()
+
+    def check_compose(self) -> str:
+        """Give Compose's version. Raises ChainError (ENGINE) when it is missing or too old."""
+        return _plugin("compose", OLDEST_COMPOSE, "Docker Compose", "version", "--short")
+
+    def check_buildx(self) -> str:
+        """Give buildx's version. Raises ChainError (ENGINE) when it is missing or too old."""
+        return _plugin("buildx", OLDEST_BUILDX, "Docker buildx", "version")
+
+    def version(self) -> str:
+        """Give the engine's version and its host's kernel, as text."""
+        found = self.sdk.version()
+        return f"{found['Version']}, kernel {found['KernelVersion']}"
 
     # Images
 
@@ -206,17 +217,43 @@ class Engine:
         return stream
 
     def run_check(self, image: str, command: list[str]) -> str:
-        """Run one short-lived container without a network to look at the engine's kernel; give its output."""
-        output: bytes = self.sdk.containers.run(
-            image,
-            command,
-            network_mode="none",
-            cap_drop=["ALL"],
-            cap_add=["NET_ADMIN"],
-            remove=True,
-            volumes={"/dev": {"bind": "/host-dev", "mode": "ro"}},
+        """Try what the engine's kernel can do: without a network, and with the host's devices to look at.
+
+        Raises ChainError (ENGINE).
+        """
+        return self._run_once(
+            image, command, network_mode="none", volumes={"/dev": {"bind": "/host-dev", "mode": "ro"}}
         )
+
+    def look_at_host(self, image: str) -> HostFacts:
+        """Look at the engine's host from its own network. Raises ChainError (ENGINE)."""
+        # `userns_mode`: an engine that maps users lends the host's network only without that.
+        output = self._run_once(image, ["look-at-host"], network_mode="host", userns_mode="host")
+        try:
+            return from_json(HostFacts, output)
+        except ValueError as error:
+            raise _not_seen(error) from None
+
+    def _run_once(self, image: str, command: list[str], **options: Any) -> str:
+        """Run one short-lived container to its end; give its output. Raises ChainError (ENGINE)."""
+        import docker
+
+        try:
+            output: bytes = self.sdk.containers.run(
+                image, command, cap_drop=["ALL"], cap_add=["NET_ADMIN"], read_only=True, remove=True, **options
+            )
+        except docker.errors.DockerException as error:
+            raise _not_seen(error) from None
         return output.decode()
+
+    def publishers(self, port: int) -> list[Publisher]:
+        """List the running containers that have this UDP port of the host."""
+        found = self.sdk.api.containers(filters={"publish": f"{port}/udp"})
+        return [
+            Publisher(item["Names"][0].removeprefix("/"), item["Labels"].get(LABEL_PROJECT, ""))
+            for item in found
+            if any(bound.get("PublicPort") == port and bound["Type"] == "udp" for bound in item["Ports"])
+        ]
 
     # Networks
 
@@ -230,9 +267,13 @@ class Engine:
                         return subnet, IPv4Address(pool["Gateway"]) if pool.get("Gateway") else None
         return None
 
+    def networks(self) -> list[DockerNetwork]:
+        """List all networks with their IPv4 subnets, whosever they are."""
+        return [_network(item.attrs) for item in self.sdk.networks.list()]
+
     def leftovers(self, project: str) -> list[str]:
         """List what still carries a Compose project's label."""
-        filters = {"label": f"com.docker.compose.project={project}"}
+        filters = {"label": f"{LABEL_PROJECT}={project}"}
         containers = [f"container {item.name}" for item in self.sdk.containers.list(all=True, filters=filters)]
         networks = [f"network {item.name}" for item in self.sdk.networks.list(filters=filters)]
         volumes = [f"volume {item.name}" for item in self.sdk.volumes.list(filters=filters)]
@@ -242,13 +283,17 @@ class Engine:
         """Remove a project's networks but those of these keys: Compose forgets a network that its file lost."""
         import docker
 
-        for item in self.sdk.networks.list(filters={"label": f"com.docker.compose.project={project}"}):
+        for item in self.sdk.networks.list(filters={"label": f"{LABEL_PROJECT}={project}"}):
             if item.attrs["Labels"].get("com.docker.compose.network") not in keep:
                 # Still in use: `leftovers` tells who asks.
                 with contextlib.suppress(docker.errors.APIError):
                     item.remove()
 
     # Compose
+
+    def prepare_compose(self) -> None:
+        """Load Compose's library, which takes as long as a container's start: time to use while one starts."""
+        import python_on_whales  # noqa: F401 - the import is the point
 
     def compose(self, project: str, file: Path | None) -> DockerClient:
         """Give Compose for one project; without its file it still finds, by its labels, what there is to remove."""
@@ -275,6 +320,29 @@ def _state(item: Container) -> ContainerState:
     )
 
 
+def _not_seen(error: Exception) -> ChainError:
+    words = getattr(error, "explanation", None) or str(error)
+    return ChainError(
+        Problem(
+            "engine's host",
+            f"no container could look at it: {words.splitlines()[0][:200]}",
+            "`docker info` and the engine's log may tell why",
+        ),
+        ExitCode.ENGINE,
+    )
+
+
+def _network(attrs: Mapping[str, Any]) -> DockerNetwork:
+    pools = (attrs.get("IPAM") or {}).get("Config") or ()
+    options = attrs.get("Options") or {}
+    return DockerNetwork(
+        name=attrs["Name"],
+        project=(attrs.get("Labels") or {}).get(LABEL_PROJECT, ""),
+        subnets=tuple(IPv4Network(pool["Subnet"]) for pool in pools if "." in pool.get("Subnet", "")),
+        device=options.get("com.docker.network.bridge.name", f"br-{attrs['Id'][:12]}"),
+    )
+
+
 def lost(error: Exception) -> ChainError | None:
     """Say what a failure of the connection means; None: `error` is of another kind."""
     if type(error).__module__.partition(".")[0] not in ("docker", "requests", "urllib3"):
@@ -292,15 +360,29 @@ def _builder_line(line: object) -> str:
     return (text.decode(errors="replace") if isinstance(text, bytes) else str(text)).rstrip()
 
 
+def _plugin(command: str, oldest: tuple[int, int], name: str, *arguments: str) -> str:
+    """Give the version of one of the docker command's plugins. Raises ChainError (ENGINE): missing or too old."""
+    text = _docker(command, *arguments)
+    if text is None or _version(text) < oldest:
+        what = "the plugin is missing" if text is None else f"version {text} is too old"
+        raise ChainError(
+            Problem(name, what, f"install the plugin docker-{command}, {_text(oldest)} or newer"), ExitCode.ENGINE
+        )
+    return _text(_version(text))
+
+
 def _context_host() -> str | None:
     """Give the endpoint of the current `docker context`, which the SDK does not read."""
-    done = subprocess.run(
-        ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return _docker("context", "inspect", "--format", "{{.Endpoints.docker.Host}}") or None
+
+
+def _docker(*arguments: str) -> str | None:
+    """Run the docker command; give what it prints, or None where it or what is asked of it is not there."""
+    try:
+        done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _version(text: str) -> tuple[int, int]:

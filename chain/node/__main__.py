@@ -19,7 +19,7 @@ from chain.node.supervise import log
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-USAGE = "usage: chain-node run | apply | status | watch SECONDS | check-kernel NAME…"
+USAGE = "usage: chain-node run | apply | status | watch SECONDS | check-kernel NAME… | look-at-host"
 
 
 def main() -> int:
@@ -38,6 +38,10 @@ def main() -> int:
             from chain.node import kernel
 
             return kernel.report(names)
+        case ["look-at-host"]:
+            from chain.node import host
+
+            return host.report()
         case _:
             sys.stderr.write(USAGE + "\n")
             return 2

@@ -62,6 +62,22 @@ def test_no_engine_is_4_and_missing_secrets_come_before_it(project: Project) -> 
     assert "Traceback" not in done.stderr
 
 
+def test_the_doctor_goes_on_past_a_missing_engine_and_a_broken_file(project: Project, tmp_path: Path) -> None:
+    done = chain("doctor", "--json", folder=project.root)
+    found = json.loads(done.stdout)["findings"]
+    assert done.returncode == ExitCode.CONFIG  # its secrets are missing
+    assert {"configuration", "secrets", "folder", "engine", "entry.port"} <= {finding["name"] for finding in found}
+    assert all(sorted(finding) == ["fix", "found", "level", "name", "why"] for finding in found)
+    done = chain("doctor", folder=tmp_path)
+    assert done.returncode == ExitCode.CONFIG
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("fail       configuration: chain.yaml: neither config/chain.yaml nor")
+    assert lines[2].startswith("           fix: name the file with -f")
+    assert "unchecked  entry.port: the engine can't be asked" in lines
+    assert lines[-1].startswith("2 failed, ") or lines[-1].startswith("3 failed, ")
+    assert "Traceback" not in done.stderr
+
+
 def test_render_and_the_list_of_clients_need_no_engine(project: Project) -> None:
     done = chain("render", "--json", folder=project.root)
     assert (done.returncode, done.stderr) == (0, "")

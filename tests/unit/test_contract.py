@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.contract import CONTRACT, MARK_EXIT, MARK_GROUP, DesiredState, ExitReport, ExitSettings, from_json, to_json
+from chain.contract import (
+    CONTRACT,
+    MARK_EXIT,
+    MARK_GROUP,
+    DesiredState,
+    ExitReport,
+    ExitSettings,
+    HostAddress,
+    HostFacts,
+    HostRoute,
+    from_json,
+    to_json,
+)
 from chain.topology import EXIT_SLOTS, GROUPS_MAX
 
 if TYPE_CHECKING:
@@ -31,6 +43,21 @@ exits:
 clients:
   phone: {address: 10.13.13.2, public_key: posD+Btwgg+OkMFbBgQsYJ65IrKyFSIIhkZCQYs7xHQ=}
 """
+
+
+def test_facts_about_a_host_survive_whether_known_or_not() -> None:
+    for facts in (
+        HostFacts(time=1.5),
+        HostFacts(
+            time=1.5,
+            routes=(HostRoute("10.0.0.0/8", "eth0"),),
+            addresses=(HostAddress("10.0.0.2/8", "eth0"),),
+            udp_ports=(53,),
+            rp_filter={"all": 1},
+            firewalls=(),
+        ),
+    ):
+        assert from_json(HostFacts, to_json(facts)) == facts
 
 
 def test_state_and_settings_survive_the_way_through_json(built: Callable[[str], Topology]) -> None:

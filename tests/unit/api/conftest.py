@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
+    from chain.checks import DockerNetwork, Publisher
+    from chain.contract import HostFacts
+
 
 class ScriptedEngine(Engine):
     """Statuses come one after the other, the last one again and again; None: the entry does not run."""
@@ -25,6 +29,10 @@ class ScriptedEngine(Engine):
         self.applied: dict[str, Any] = {}
         self.states: list[ContainerState] = []
         self.asked: list[str] = []
+        self.host: HostFacts | None = None
+        self.kernel: dict[str, bool] = {}
+        self.published: list[Publisher] = []
+        self.others: list[DockerNetwork] = []
 
     def entry(self, chain: str) -> Container | None:
         return SimpleNamespace(name=chain) if self.statuses[0] else None
@@ -50,9 +58,35 @@ class ScriptedEngine(Engine):
     def log_tail(self, container: str, lines: int = 25) -> str:  # noqa: ARG002 - its logs are short
         return f"last words of {container}"
 
-    def runs(self, service: str, state: str = "running", restarts: int = 0) -> None:
+    def version(self) -> str:
+        return "26.1.5, kernel 6.12.0"
+
+    def check_compose(self) -> str:
+        return "2.26"
+
+    def check_buildx(self) -> str:
+        return "0.13"
+
+    def has_image(self, name: str) -> bool:  # noqa: ARG002 - it has all
+        return True
+
+    def run_check(self, image: str, command: list[str]) -> str:  # noqa: ARG002 - it answers all it knows
+        return json.dumps(self.kernel)
+
+    def look_at_host(self, image: str) -> HostFacts:  # noqa: ARG002 - it has but one host
+        if self.host is None:
+            raise ChainError(Problem("engine's host", "no"), ExitCode.ENGINE)
+        return self.host
+
+    def publishers(self, port: int) -> list[Publisher]:  # noqa: ARG002 - likewise
+        return self.published
+
+    def networks(self) -> list[DockerNetwork]:
+        return self.others
+
+    def runs(self, service: str, state: str = "running", restarts: int = 0, folder: str = "") -> None:
         """Add a container."""
-        self.states.append(ContainerState(service, "", f"id-{service}", state, "", restarts, "", "", 1))
+        self.states.append(ContainerState(service, "", f"id-{service}", state, "", restarts, "", "", 1, folder))
 
 
 @pytest.fixture

@@ -1,15 +1,26 @@
 from __future__ import annotations
 
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from ipaddress import IPv4Network
+from socketserver import ThreadingUnixStreamServer
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from chain.api.preflight import check_programs
+from chain.checks import DockerNetwork
 from chain.engine import connection
-from chain.engine.connection import OLDEST_ENGINE, Engine, _builder_line, _version
+from chain.engine.connection import OLDEST_ENGINE, Engine, _builder_line, _network, _version
 from chain.errors import ChainError, ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from docker.models.containers import Container
 
 
@@ -76,3 +87,95 @@ def test_an_engine_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     ) as refused:
         engine.containers("main")
     assert refused.value.code is ExitCode.ENGINE
+
+
+@contextmanager
+def old_engine(folder: Path) -> Iterator[str]:
+    """Answer on a socket as an engine of 2023 does when it is asked for its version; give the socket's address."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = {"Version": "24.0.7", "ApiVersion": "1.43", "MinAPIVersion": "1.12", "KernelVersion": "6.1.0"}
+            body = json.dumps(found).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def address_string(self) -> str:
+            return "a socket without an address"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingUnixStreamServer(str(folder / "docker.sock"), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"unix://{folder}/docker.sock"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def docker_command(folder: Path, compose: str, buildx: str) -> str:
+    """Put a `docker` there whose plugins say that they are of these versions, or are not there; give its folder."""
+    program = folder / "docker"
+    lines = [
+        f"{name}) {f'echo {text}' if text else 'exit 1'};;" for name, text in (("compose", compose), ("buildx", buildx))
+    ]
+    program.write_text("#!/bin/sh\ncase $1 in\n" + "\n".join(lines) + "\n*) exit 1;;\nesac\n")
+    program.chmod(0o755)
+    return str(folder)
+
+
+def test_an_engine_and_a_compose_that_are_too_old_are_named_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", docker_command(tmp_path, "v2.23.3", ""))
+    with old_engine(tmp_path) as address:
+        monkeypatch.setenv("DOCKER_HOST", address)
+        with pytest.raises(ChainError) as refused:
+            check_programs(Engine())
+    assert refused.value.code is ExitCode.ENGINE
+    assert [str(problem).splitlines() for problem in refused.value.problems] == [
+        ["Docker engine: version 24.0.7 is too old", "    → upgrade to 25.0 or newer"],
+        [
+            "Docker Compose: version v2.23.3 is too old",
+            "    → install the plugin docker-compose, 2.24 or newer",
+        ],
+    ]
+
+
+def test_the_docker_commands_plugins_are_known_by_their_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", docker_command(tmp_path, "2.26.1-4", "github.com/docker/buildx v0.13.1 788433953af1"))
+    assert (Engine().check_compose(), Engine().check_buildx()) == ("2.26", "0.13")
+    monkeypatch.setenv("PATH", docker_command(tmp_path, "", "github.com/docker/buildx v0.7.1"))
+    with pytest.raises(ChainError, match="Docker Compose: the plugin is missing"):
+        Engine().check_compose()
+    with pytest.raises(ChainError, match=r"Docker buildx: version .* is too old"):
+        Engine().check_buildx()
+
+
+def test_without_the_docker_command_its_plugins_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    assert connection._context_host() is None
+    with pytest.raises(ChainError, match="Docker Compose: the plugin is missing"):
+        Engine().check_compose()
+
+
+def test_networks_are_read_as_engines_list_them() -> None:
+    attrs = {
+        "Name": "yard_link",
+        "Id": "0123456789abcdef",
+        "Labels": {"com.docker.compose.project": "yard"},
+        "Options": {},
+        "IPAM": {"Config": [{"Subnet": "10.213.0.0/29"}, {"Subnet": "fd00:1::/64"}]},
+    }
+    subnets = (IPv4Network("10.213.0.0/29"),)
+    assert _network(attrs) == DockerNetwork("yard_link", "yard", subnets, "br-0123456789ab")
+    named = attrs | {"Options": {"com.docker.network.bridge.name": "docker0"}, "Labels": None, "IPAM": {"Config": None}}
+    assert _network(named) == DockerNetwork("yard_link", "", (), "docker0")

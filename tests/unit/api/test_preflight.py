@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chain.api.load import load
+from chain.api.preflight import check_folder, check_host, check_writable, look, together, try_kernel
+from chain.api.progress import Silent
+from chain.checks import DockerNetwork, Publisher
+from chain.contract import HostFacts
+from chain.errors import ChainError, ExitCode, Problem
+
+if TYPE_CHECKING:
+    from chain.api.project import Project
+    from tests.unit.api.conftest import ScriptedEngine
+
+HERE = HostFacts(time=1_800_000_000.0, routes=(), addresses=(), udp_ports=())
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def able(engine: ScriptedEngine) -> ScriptedEngine:
+    """An engine on a host that can run the chain."""
+    engine.host = HERE
+    engine.kernel = dict.fromkeys(("ppp", "l2tp", "xfrm", "esp"), True)
+    return engine
+
+
+def fail(*problems: Problem, code: ExitCode = ExitCode.ENGINE, detail: str = "") -> None:
+    raise ChainError(list(problems), code, detail)
+
+
+def test_what_fails_together_is_raised_together() -> None:
+    one, two = Problem("engine", "too old"), Problem("Compose", "too old")
+    with pytest.raises(ChainError) as refused:
+        together(lambda: fail(one, detail="words"), lambda: None, lambda: fail(two, code=ExitCode.CONFIG))
+    assert refused.value.problems == [one, two]
+    assert (refused.value.code, refused.value.detail) == (ExitCode.ENGINE, "words")
+    together(lambda: None)
+
+
+def test_a_host_that_can_is_no_problem(project: Project, able: ScriptedEngine) -> None:
+    check_host(load(project, able), able, Silent())
+
+
+def test_all_that_stands_in_the_way_is_said_at_once(project: Project, able: ScriptedEngine) -> None:
+    able.kernel["l2tp"] = False
+    able.published = [Publisher("wg-easy", "other")]
+    able.others = [DockerNetwork("shop", "", (IPv4Network("10.213.0.0/16"),), "br-ffffffffffff")]
+    with pytest.raises(ChainError) as refused:
+        check_host(load(project, able), able, Silent())
+    assert [problem.where for problem in refused.value.problems] == ["kernel", "entry.port", "network.pool"]
+    assert refused.value.code is ExitCode.ENGINE
+
+
+def test_a_host_that_can_not_be_looked_at_is_told_and_used(project: Project, able: ScriptedEngine) -> None:
+    able.host = None
+    progress = Notes()
+    check_host(load(project, able), able, progress)
+    assert progress.notes == ["warning: engine's host: no; its routes and ports were not checked"]
+    seen = look("image", able)
+    assert (seen.host, seen.why_not) == (None, "engine's host: no")
+    assert seen.before <= seen.after
+
+
+def test_the_kernel_is_asked_for_what_the_kinds_need(project: Project, able: ScriptedEngine) -> None:
+    able.kernel["esp"] = False
+    (found,) = try_kernel(load(project, able), able)
+    assert (found.name, found.level) == ("kernel", "fail")
+    assert json.loads(able.run_check("image", [])) == able.kernel
+
+
+def test_a_folder_is_good_when_everything_in_it_can_be_written(project: Project) -> None:
+    check_writable(project)
+    (project.run / "exits" / "paris").mkdir(parents=True)
+    check_writable(project)
+    assert not project.secrets.exists()
+
+
+@pytest.mark.parametrize("name", ["run", "secrets", "run/entry", "secrets/peers"])
+def test_a_file_where_a_folder_is_needed_is_in_the_way(project: Project, name: str) -> None:
+    path = project.root / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("")
+    with pytest.raises(ChainError) as refused:
+        check_writable(project)
+    assert refused.value.problems == [
+        Problem(str(path), "this is no folder, and one is needed here", "move it away"),
+    ]
+    assert refused.value.code is ExitCode.CONFIG
+
+
+def test_a_folder_that_can_not_be_written_to_is_named_beside_the_secrets(
+    project: Project, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Tests may run as root, to whom no mode says no.
+    monkeypatch.setattr("os.access", lambda path, _: path != project.root)
+    with pytest.raises(ChainError) as refused:
+        check_folder(load(project, engine))
+    said = [problem.what for problem in refused.value.problems]
+    assert said[-1] == "this folder can't be written to"
+    assert all("secret" in what for what in said[:-1])
+    assert len(said) == 5
