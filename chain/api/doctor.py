@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from chain import checks
 from chain.api.load import check_secrets, load, problem_with_secret
 from chain.api.preflight import Look, check_writable, look, try_kernel
-from chain.api.project import locate
+from chain.api.project import is_there, locate
 from chain.api.up import build_images, check_owner
 from chain.checks import Finding, failures, unchecked
 from chain.engine import images
@@ -90,8 +90,9 @@ def of_folder(file: Path | None, engine: Engine) -> tuple[Loaded | None, list[Fi
 
 def _generated(project: Project) -> list[Finding]:
     """Examine the keys that `chain` made itself."""
-    keys = [project.entry_key, *project.client_keys.glob("*"), *project.peer_keys.glob("*")]
-    problems = [problem_with_secret(key, "wireguard-key") for key in keys if key.is_file()]
+    folders = [folder for folder in (project.client_keys, project.peer_keys) if is_there(folder)]
+    keys = [project.entry_key, *(key for folder in folders for key in folder.glob("*"))]
+    problems = [problem_with_secret(key, "wireguard-key") for key in keys if is_there(key)]
     why = "whoever has it can pass for the entry or for a client"
     return [
         Finding("secrets", "fail", f"{problem.where}: {problem.what}", why, problem.hint, ExitCode.CONFIG)

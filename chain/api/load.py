@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chain import topology
+from chain.api.project import is_there
 from chain.config import loader
 from chain.engine import images as image_store
 from chain.errors import ChainError, ExitCode, Problem
@@ -72,7 +73,7 @@ def _with_plain_names(built: Topology, project: Project) -> Topology:
     def choose(exit_name: str, role: str, path: str) -> str:
         plain = f"secrets/{role}"
         usual = path == f"secrets/{exit_name}_{role}"
-        if usual and wanted[role] == 1 and not (project.root / path).exists() and (project.root / plain).exists():
+        if usual and wanted[role] == 1 and not is_there(project.root / path) and is_there(project.root / plain):
             return plain
         return path
 
@@ -117,7 +118,7 @@ def check_secrets(loaded: Loaded) -> None:
             if problem:
                 about = f"exit {exit_.name}: {spec.about}"
                 hint = problem.hint
-                if not path.exists() and users[secret.role] == 1 and spec.override is None:
+                if not is_there(path) and users[secret.role] == 1 and spec.override is None:
                     hint += f"; the name secrets/{secret.role} does too"
                 problems.append(Problem(problem.where, f"{problem.what} ({about})", hint))
     if problems:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from chain import checks
 from chain.api.load import check_secrets
+from chain.api.project import is_there
 from chain.errors import ChainError, ExitCode, Problem
 from chain.exits import REGISTRY
 
@@ -110,7 +111,7 @@ def try_kernel(loaded: Loaded, engine: Engine) -> list[Finding]:
 def check_writable(project: Project) -> None:
     """Check that what has to be written can be. Raises ChainError (CONFIG)."""
     folders = [project.run, project.run / "entry", project.run / "exits", *project.run.glob("exits/*/")]
-    if not (project.entry_key.exists() and project.peer_keys.is_dir()):
+    if not (is_there(project.entry_key) and project.peer_keys.is_dir()):
         folders += [project.secrets, project.peer_keys]
     found = dict.fromkeys(blocked for folder in folders if (blocked := _unwritable(folder)))
     if found:
@@ -119,7 +120,7 @@ def check_writable(project: Project) -> None:
 
 def _unwritable(folder: Path) -> Path | None:
     """Give what keeps this folder from being made, or written to, if anything does."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = next(path for path in (folder, *folder.parents) if is_there(path))
     return None if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else there
 
 

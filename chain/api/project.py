@@ -67,6 +67,14 @@ def locate(file: Path | None) -> Project:
     )
 
 
+def is_there(path: Path) -> bool:
+    """Tell whether something is there, as far as this user may look: in another user's folder nothing is."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def changing(project: Project) -> Iterator[None]:
     """Keep other commands from changing this chain's files meanwhile; waits for one that does. Raises ChainError.

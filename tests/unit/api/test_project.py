@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chain.api.project import Project, locate, make_folder, write_atomic
+from chain.api.project import Project, is_there, locate, make_folder, write_atomic
 from chain.errors import ChainError, ExitCode
 
 
@@ -73,3 +73,9 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ChainError, match="can't be made"):
         make_folder(tmp_path / "file" / "folder", 0o700)
+
+
+def test_what_may_not_be_looked_at_is_not_there(tmp_path: Path) -> None:
+    assert is_there(tmp_path)
+    assert not is_there(tmp_path / "nothing")
+    assert not is_there(tmp_path / ("long" * 100))  # the system refuses to look, to root too
