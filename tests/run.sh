@@ -131,6 +131,7 @@ case ${1:-} in
         phase "checks and quick tests" check
         phase "Docker engine" tests/lab/engine.sh
         phase "base image" tests/lab/base-image.sh
+        phase "network tools" tests/lab/tools.sh
         phase "images" python tests/lab/build_images.py
         phase "tests on this machine" native_tests
         printf '── so far: %s s\n' "$(seconds "$begin")"
