@@ -15,11 +15,12 @@ from chain import __version__
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from chain.api.load import Loaded
     from chain.api.project import Project
     from chain.engine.connection import Engine
+    from chain.plan import Step
 
 app = typer.Typer(
     help="A multi-hop VPN from one YAML file: WireGuard in, any exit out, nothing outside a tunnel.",
@@ -158,10 +159,15 @@ def up(
     file: FileOption = None,
     as_json: JsonOption = False,
     wait: Annotated[float, typer.Option(help="Seconds to wait for the tunnels.")] = 90,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and why; touch nothing.")] = False,
 ) -> None:
     """Bring the chain up and wait until traffic flows. Repeating it changes nothing."""
+    from chain.api.up import dry_run as look_ahead
     from chain.api.up import up as bring_up
 
+    if dry_run:
+        _print_steps(look_ahead(_project(file), _engine(), Terminal()), as_json=as_json)
+        return
     outcome = bring_up(_project(file), _engine(), Terminal(), wait)
     if as_json:
         _print_json({"steps": [str(step) for step in outcome.steps], "status": outcome.status})
@@ -346,6 +352,14 @@ def _print_client(made: Any, *, qr: bool, as_json: bool) -> None:
 
 def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_steps(steps: Iterable[Step], *, as_json: bool) -> None:
+    lines = [str(step) for step in steps]
+    if as_json:
+        _print_json({"steps": lines})
+    else:
+        typer.echo("\n".join(lines) or "Nothing has to change.")
 
 
 def _print_exits(found: dict[str, Any]) -> None:

@@ -34,6 +34,11 @@ class ClientFile:
     text: Secret
 
 
+def missing_keys(project: Project) -> tuple[str, ...]:
+    """Name the keys that `up` makes, relative to the project's folder."""
+    return () if project.entry_key.exists() else (str(project.entry_key.relative_to(project.root)),)
+
+
 def ensure_entry_key(project: Project) -> str:
     """Make the entry's key at first need; give its public half."""
     make_folder(project.secrets, 0o700)
