@@ -242,6 +242,15 @@ def build(*, file: FileOption = None) -> None:
     typer.echo("\n".join(names) if names else "All images are there.")
 
 
+@app.command("schema")
+def print_schema() -> None:
+    """Print the JSON Schema of chain.yaml, for editors."""
+    from chain.config.schema import schema
+    from chain.exits import REGISTRY
+
+    _print_json(schema({name: kind.settings for name, kind in REGISTRY.items()}))
+
+
 @app.command()
 def logs(
     *,
