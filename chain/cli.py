@@ -15,7 +15,7 @@ from chain import __version__
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from chain.api.load import Loaded
     from chain.api.project import Project
@@ -30,6 +30,22 @@ app = typer.Typer(
 )
 client_app = typer.Typer(help="Who may come in.", no_args_is_help=True)
 app.add_typer(client_app, name="client")
+
+
+def _completer(kind: str) -> Callable[[typer.Context, str], list[str]]:
+    """Make a function that completes names of one kind."""
+
+    def complete(context: typer.Context, incomplete: str) -> list[str]:
+        from chain.api import complete
+
+        at: Any = context
+        file = None
+        while at and file is None:  # it may stand before the command's name
+            file, at = at.params.get("file"), at.parent
+        return [name for name in getattr(complete, kind)(file) if name.startswith(incomplete)]
+
+    return complete
+
 
 FileOption = Annotated[
     Path | None,
@@ -254,7 +270,10 @@ def print_schema() -> None:
 @app.command()
 def logs(
     *,
-    service: Annotated[str | None, typer.Argument(help="entry, or exit-NAME; all when not named.")] = None,
+    service: Annotated[
+        str | None,
+        typer.Argument(help="entry, or exit-NAME; all when not named.", autocompletion=_completer("services")),
+    ] = None,
     file: FileOption = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as lines come in; for one container.")] = False,
     tail: Annotated[int, typer.Option(help="How many of the last lines.")] = 100,
@@ -289,7 +308,9 @@ def client_add(
     *,
     name: Annotated[str, typer.Argument(help="The device's name, such as phone.")],
     file: FileOption = None,
-    group: Annotated[str | None, typer.Option(help="The group of exits it uses.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="The group of exits it uses.", autocompletion=_completer("groups"))
+    ] = None,
     qr: Annotated[bool, typer.Option(help="Show a QR code for the phone's app.")] = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -323,7 +344,7 @@ def client_list(*, file: FileOption = None, as_json: JsonOption = False) -> None
 @client_app.command("show")
 def client_show(
     *,
-    name: Annotated[str, typer.Argument(help="The client's name.")],
+    name: Annotated[str, typer.Argument(help="The client's name.", autocompletion=_completer("clients"))],
     file: FileOption = None,
     qr: Annotated[bool, typer.Option(help="Show a QR code for the phone's app.")] = True,
     as_json: JsonOption = False,
@@ -336,7 +357,11 @@ def client_show(
 
 
 @client_app.command("remove")
-def client_remove(*, name: Annotated[str, typer.Argument(help="The client's name.")], file: FileOption = None) -> None:
+def client_remove(
+    *,
+    name: Annotated[str, typer.Argument(help="The client's name.", autocompletion=_completer("clients"))],
+    file: FileOption = None,
+) -> None:
     """Keep a client out from now on, and forget its keys."""
     from chain.api import clients
     from chain.api.apply import apply_if_running
