@@ -369,6 +369,7 @@ def client_remove(
     project, engine = _project(file), _engine()
     clients.remove(project, engine, name)
     applied = apply_if_running(project, engine)
+    clients.forget(project, engine, name)
     typer.echo(f"Removed {name}." + ("" if applied else " The chain is not running."))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chain.api.project import Project, locate, make_folder, write_atomic
+from chain.api.project import Project, changing, locate, make_folder, write_atomic
 from chain.errors import ChainError, ExitCode
 
 
@@ -73,3 +73,14 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ChainError, match="can't be made"):
         make_folder(tmp_path / "file" / "folder", 0o700)
+
+
+def test_who_changes_files_removes_what_a_killed_command_left_and_nothing_else(tmp_path: Path) -> None:
+    project = Project(tmp_path / "chain.yaml")
+    left = [".chain.yaml.01234567.part", "secrets/.key.89abcdef.part", "run/exits/paris/.settings.json.01234567.part"]
+    kept = [".other.yaml.01234567.part", "secrets/key", "secrets/.key.part", "run/.unfinished"]
+    for name in (*left, *kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with changing(project):
+        assert [name for name in (*left, *kept) if (tmp_path / name).exists()] == kept
