@@ -56,8 +56,18 @@ FileOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
 
 
+INTERRUPTED = 130  # what shells give for a program that Ctrl-C ended
+
+
 def run() -> int:
     """Run the command line; every expected error becomes its message and its exit code."""
+    code = _run()
+    if code == INTERRUPTED:
+        typer.echo("\ninterrupted; the same command goes on from here", err=True)
+    return code
+
+
+def _run() -> int:
     try:
         result = app(standalone_mode=False)
         return int(result or 0)
@@ -65,9 +75,8 @@ def run() -> int:
         return _failed(error)
     except typer.Exit as done:
         return int(done.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("\ninterrupted; the same command goes on from here", err=True)
-        return 130
+    except (KeyboardInterrupt, typer.Abort):  # the parser mostly makes this exit code of it by itself
+        return INTERRUPTED
     except Exception as error:
         show = getattr(error, "show", None)  # the parser's own errors; typer does not export their class
         if show is not None:

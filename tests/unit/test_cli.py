@@ -145,3 +145,15 @@ def test_bash_completes_commands_and_names(project: Project) -> None:
         timeout=60,
     )
     assert (dict(zip(COMPLETED, done.stdout.splitlines(), strict=True)), done.stderr) == (COMPLETED, "")
+
+
+def test_an_interrupted_command_says_that_it_can_be_repeated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_print_json", interrupt)
+    monkeypatch.setattr(sys, "argv", ["chain", "schema"])
+    assert cli.run() == 130
+    assert capsys.readouterr() == ("", "\ninterrupted; the same command goes on from here\n")
