@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -61,6 +62,7 @@ INTERRUPTED = 130  # what shells give for a program that Ctrl-C ended
 
 def run() -> int:
     """Run the command line; every expected error becomes its message and its exit code."""
+    gc.set_threshold(200_000)  # a large chain.yaml makes many objects that stay; looking through them again is in vain
     code = _run()
     if code == INTERRUPTED:
         typer.echo("\ninterrupted; the same command goes on from here", err=True)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from chain.config.loader import Loader, walk
+from chain.config import loader
 from chain.config.schema import schema
 from chain.exits import REGISTRY
 
@@ -25,9 +25,9 @@ SCHEMA = schema({name: kind.settings for name, kind in REGISTRY.items()})
 
 def content(file: Path) -> Any:
     """Read a file as editors do: each key is a text."""
-    root = yaml.compose(file.read_text(), Loader)
-    walk(root, "", {}, [])
-    return Loader("").construct_document(root) if root else None
+    root = yaml.compose(file.read_text(), loader.Loader)
+    loader.walk(root, "", {}, [])
+    return loader.content(root)
 
 
 def complaints(data: Any) -> list[str]:
