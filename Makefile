@@ -25,8 +25,8 @@ lab: ## start the virtual machine with all images in it, for work on one test
 lab-down: ## switch it off
 	@tests/lab/vm.sh down
 
-goldens: venv ## write the expected files of tests/golden and tests/errors anew; read the difference before a commit
-	@.venv/bin/python -m pytest -q --regenerate tests/golden tests/errors
+goldens: venv ## write the expected files of tests/golden and tests/errors and the schema anew; read the difference before a commit
+	@.venv/bin/python -m pytest -q --regenerate tests/golden tests/errors tests/unit/config/test_schema.py
 
 sbom: venv ## list what each image carries, as CycloneDX, in sbom/
 	@PYTHONPATH=. .venv/bin/python images/sbom.py sbom

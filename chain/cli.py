@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -15,11 +16,12 @@ from chain import __version__
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from chain.api.load import Loaded
     from chain.api.project import Project
     from chain.engine.connection import Engine
+    from chain.plan import Step
 
 app = typer.Typer(
     help="A multi-hop VPN from one YAML file: WireGuard in, any exit out, nothing outside a tunnel.",
@@ -30,6 +32,22 @@ app = typer.Typer(
 client_app = typer.Typer(help="Who may come in.", no_args_is_help=True)
 app.add_typer(client_app, name="client")
 
+
+def _completer(kind: str) -> Callable[[typer.Context, str], list[str]]:
+    """Make a function that completes names of one kind."""
+
+    def complete(context: typer.Context, incomplete: str) -> list[str]:
+        from chain.api import complete
+
+        at: Any = context
+        file = None
+        while at and file is None:  # it may stand before the command's name
+            file, at = at.params.get("file"), at.parent
+        return [name for name in getattr(complete, kind)(file) if name.startswith(incomplete)]
+
+    return complete
+
+
 FileOption = Annotated[
     Path | None,
     typer.Option(
@@ -39,8 +57,19 @@ FileOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
 
 
+INTERRUPTED = 130  # what shells give for a program that Ctrl-C ended
+
+
 def run() -> int:
     """Run the command line; every expected error becomes its message and its exit code."""
+    gc.set_threshold(200_000)  # a large chain.yaml makes many objects that stay; looking through them again is in vain
+    code = _run()
+    if code == INTERRUPTED:
+        typer.echo("\ninterrupted; the same command goes on from here", err=True)
+    return code
+
+
+def _run() -> int:
     try:
         result = app(standalone_mode=False)
         return int(result or 0)
@@ -48,9 +77,8 @@ def run() -> int:
         return _failed(error)
     except typer.Exit as done:
         return int(done.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("\ninterrupted; the same command goes on from here", err=True)
-        return 130
+    except (KeyboardInterrupt, typer.Abort):  # the parser mostly makes this exit code of it by itself
+        return INTERRUPTED
     except Exception as error:
         show = getattr(error, "show", None)  # the parser's own errors; typer does not export their class
         if show is not None:
@@ -158,10 +186,15 @@ def up(
     file: FileOption = None,
     as_json: JsonOption = False,
     wait: Annotated[float, typer.Option(help="Seconds to wait for the tunnels.")] = 90,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and why; touch nothing.")] = False,
 ) -> None:
     """Bring the chain up and wait until traffic flows. Repeating it changes nothing."""
+    from chain.api.up import dry_run as look_ahead
     from chain.api.up import up as bring_up
 
+    if dry_run:
+        _print_steps(look_ahead(_project(file), _engine(), Terminal()), as_json=as_json)
+        return
     outcome = bring_up(_project(file), _engine(), Terminal(), wait)
     if as_json:
         _print_json({"steps": [str(step) for step in outcome.steps], "status": outcome.status})
@@ -236,6 +269,15 @@ def build(*, file: FileOption = None) -> None:
     typer.echo("\n".join(names) if names else "All images are there.")
 
 
+@app.command("schema")
+def print_schema() -> None:
+    """Print the JSON Schema of chain.yaml, for editors."""
+    from chain.config.schema import schema
+    from chain.exits import REGISTRY
+
+    _print_json(schema({name: kind.settings for name, kind in REGISTRY.items()}))
+
+
 @app.command()
 def doctor(*, file: FileOption = None, as_json: JsonOption = False) -> None:
     """Examine what a chain relies on: configuration, secrets, engine, and the engine's host. Starts no chain."""
@@ -258,7 +300,10 @@ def doctor(*, file: FileOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def logs(
     *,
-    service: Annotated[str | None, typer.Argument(help="entry, or exit-NAME; all when not named.")] = None,
+    service: Annotated[
+        str | None,
+        typer.Argument(help="entry, or exit-NAME; all when not named.", autocompletion=_completer("services")),
+    ] = None,
     file: FileOption = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as lines come in; for one container.")] = False,
     tail: Annotated[int, typer.Option(help="How many of the last lines.")] = 100,
@@ -293,7 +338,9 @@ def client_add(
     *,
     name: Annotated[str, typer.Argument(help="The device's name, such as phone.")],
     file: FileOption = None,
-    group: Annotated[str | None, typer.Option(help="The group of exits it uses.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="The group of exits it uses.", autocompletion=_completer("groups"))
+    ] = None,
     qr: Annotated[bool, typer.Option(help="Show a QR code for the phone's app.")] = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -327,7 +374,7 @@ def client_list(*, file: FileOption = None, as_json: JsonOption = False) -> None
 @client_app.command("show")
 def client_show(
     *,
-    name: Annotated[str, typer.Argument(help="The client's name.")],
+    name: Annotated[str, typer.Argument(help="The client's name.", autocompletion=_completer("clients"))],
     file: FileOption = None,
     qr: Annotated[bool, typer.Option(help="Show a QR code for the phone's app.")] = True,
     as_json: JsonOption = False,
@@ -340,7 +387,11 @@ def client_show(
 
 
 @client_app.command("remove")
-def client_remove(*, name: Annotated[str, typer.Argument(help="The client's name.")], file: FileOption = None) -> None:
+def client_remove(
+    *,
+    name: Annotated[str, typer.Argument(help="The client's name.", autocompletion=_completer("clients"))],
+    file: FileOption = None,
+) -> None:
     """Keep a client out from now on, and forget its keys."""
     from chain.api import clients
     from chain.api.apply import apply_if_running
@@ -348,6 +399,7 @@ def client_remove(*, name: Annotated[str, typer.Argument(help="The client's name
     project, engine = _project(file), _engine()
     clients.remove(project, engine, name)
     applied = apply_if_running(project, engine)
+    clients.forget(project, engine, name)
     typer.echo(f"Removed {name}." + ("" if applied else " The chain is not running."))
 
 
@@ -370,6 +422,14 @@ def _print_verdict(levels: list[str]) -> None:
 
 def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_steps(steps: Iterable[Step], *, as_json: bool) -> None:
+    lines = [str(step) for step in steps]
+    if as_json:
+        _print_json({"steps": lines})
+    else:
+        typer.echo("\n".join(lines) or "Nothing has to change.")
 
 
 def _print_exits(found: dict[str, Any]) -> None:

@@ -190,7 +190,8 @@ class HostFacts:
 
 def to_json(value: Any) -> str:
     """One line, keys in order, so that equal values are equal text."""
-    return json.dumps(dataclasses.asdict(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    # Not dataclasses.asdict, whose copies take ten times as long as the rest.
+    return json.dumps(value, default=vars, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def from_json(cls: type[T], text: str | bytes) -> T:

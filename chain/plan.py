@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Step:
     """One thing to do. `cause` is for people."""
 
-    verb: str  # build, write, remove, compose, apply
+    verb: str  # build, make, write, remove, compose, apply
     subject: str
     cause: str
 
@@ -23,7 +23,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Observed:
-    """What was found: files below run/, images not there, the entry's generation (None: not running)."""
+    """What was found: files below run/, images and keys not there, the entry's generation (None: not running)."""
 
     files: Mapping[str, str]
     missing_images: tuple[str, ...]
@@ -31,11 +31,13 @@ class Observed:
     running: frozenset[str]  # services
     unfinished: bool = False  # files were written, and Compose has not taken them since
     overlaid: frozenset[str] = frozenset()  # services whose containers were made with other Compose files too
+    missing_keys: tuple[str, ...] = ()  # secrets that are made here, not given
 
 
 def plan(files: Mapping[str, str], services: Iterable[str], generation: str, observed: Observed) -> tuple[Step, ...]:
     """List the steps in order; an empty list means that nothing has to change."""
     steps = [Step("build", name, "not on this engine") for name in observed.missing_images]
+    steps += [Step("make", path, "not there") for path in observed.missing_keys]
     for path, text in files.items():
         if path not in observed.files:
             steps.append(Step("write", path, "not there"))

@@ -60,7 +60,7 @@ scripts() {
 
 quick_tests() {
     local folders
-    mapfile -t folders < <(there tests/unit tests/golden tests/errors)
+    mapfile -t folders < <(there tests/unit tests/golden tests/errors tests/crash)
     python -m pytest -q "${folders[@]}"
 }
 

@@ -18,6 +18,7 @@ from chain.secret import Secret, read_secret
 if TYPE_CHECKING:
     from collections.abc import Callable
     from ipaddress import IPv4Address
+    from pathlib import Path
 
     from chain.api.load import Loaded
     from chain.api.project import Project
@@ -32,6 +33,11 @@ class ClientFile:
     name: str
     address: str
     text: Secret
+
+
+def missing_keys(project: Project) -> tuple[str, ...]:
+    """Name the keys that `up` makes, relative to the project's folder."""
+    return () if project.entry_key.exists() else (str(project.entry_key.relative_to(project.root)),)
 
 
 def ensure_entry_key(project: Project) -> str:
@@ -64,7 +70,11 @@ def _add(project: Project, engine: Engine, name: str, group: str | None) -> Clie
         )
     if name in loaded.config.clients:
         raise ChainError(
-            Problem(f"client {name}", "this client exists", f"`chain client show {name}` prints its configuration"),
+            Problem(
+                f"client {name}",
+                "this client exists",
+                f"`chain client show {name}` prints its configuration; `chain up` lets it in where that was cut off",
+            ),
             ExitCode.CONFIG,
         )
     known = {known_group.name for known_group in loaded.topology.state.groups}
@@ -126,12 +136,30 @@ def show(loaded: Loaded, name: str) -> ClientFile:
 
 
 def remove(project: Project, engine: Engine, name: str) -> None:
-    """Take a client out of chain.yaml, then its keys. Raises ChainError (CONFIG) when there is none."""
+    """Take a client out of chain.yaml; whoever calls applies the change, then forgets the keys.
+
+    In this order, since the keys are what is left to tell of a call that was ended between: the next one goes on from
+    there. Raises ChainError (CONFIG) when there is no such client, and no keys of one.
+    """
     with changing(project):
-        load(project, engine)
-        _rewrite(project, lambda text: edit.remove_client(text, name))
-        for folder in (project.client_keys, project.peer_keys):
-            (folder / name).unlink(missing_ok=True)
+        known = load(project, engine).config.clients
+        if name in known or not any(path.exists() for path in _key_files(project, name)):
+            _rewrite(project, lambda text: edit.remove_client(text, name))
+
+
+def forget(project: Project, engine: Engine, name: str) -> None:
+    """Remove the keys of a client that is no longer in chain.yaml."""
+    with changing(project):
+        if name not in load(project, engine).config.clients:  # it may have been added again meanwhile
+            for path in _key_files(project, name):
+                path.unlink(missing_ok=True)
+
+
+def _key_files(project: Project, name: str) -> list[Path]:
+    """Name a client's key files; none for what is no name, such as a way out of their folders."""
+    if not re.fullmatch(CLIENT_NAME_PATTERN, name):
+        return []
+    return [folder / name for folder in (project.client_keys, project.peer_keys)]
 
 
 def _rewrite(project: Project, change: Callable[[str], str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import secrets
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from chain.errors import ChainError, ExitCode, Problem
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TEMPORARY_FORM = ".{name}.{mark}.part"  # what a file is called until it is whole
 DEFAULT_FILES = ("config/chain.yaml", "chain.yaml")
 
 
@@ -79,6 +81,8 @@ def is_there(path: Path) -> bool:
 def changing(project: Project) -> Iterator[None]:
     """Keep other commands from changing this chain's files meanwhile; waits for one that does. Raises ChainError.
 
+    Removes what killed commands have left: nobody else is writing now.
+
     The lock is the folder's own, so that no file has to be made for it, and ends with the process, however it ends.
     """
     try:
@@ -90,14 +94,28 @@ def changing(project: Project) -> Iterator[None]:
         ) from None
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
+        _sweep(project)
         yield
     finally:
         os.close(folder)
 
 
+def _sweep(project: Project) -> None:
+    """Remove temporary files, which may hold secrets."""
+    file = project.file.resolve()
+    stale = TEMPORARY_FORM.format(name="*", mark="?" * 8)
+    for path in (
+        *file.parent.glob(TEMPORARY_FORM.format(name=glob.escape(file.name), mark="?" * 8)),
+        *project.secrets.rglob(stale),
+        *project.run.rglob(stale),
+    ):
+        with contextlib.suppress(OSError):  # who may not remove it may not write there either, and is told then
+            path.unlink()
+
+
 def write_atomic(path: Path, text: str, mode: int) -> None:
     """Put a whole file in place, or leave the old one: written beside, synced, renamed. Raises ChainError (CONFIG)."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(TEMPORARY_FORM.format(name=path.name, mark=secrets.token_hex(4)))
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
@@ -129,8 +147,12 @@ def make_folder(path: Path, mode: int) -> None:
     """Make a folder with this mode, whatever the umask says. Raises ChainError (CONFIG)."""
     try:
         if not path.is_dir():
-            path.mkdir(parents=True)
-            path.chmod(mode)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            before = os.umask(0)  # not chmod afterwards: a command that is killed between would leave another mode
+            try:
+                path.mkdir(mode, exist_ok=True)
+            finally:
+                os.umask(before)
     except OSError as error:
         raise ChainError(
             Problem(str(path), f"can't be made: {error.strerror}", "check the folder's owner and mode"), ExitCode.CONFIG

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chain.api.clients import ensure_entry_key
-from chain.api.project import make_folder, write_atomic
+from chain.api.project import changing, make_folder, write_atomic
 from chain.api.up import read_files, write_files
 from chain.plan import Observed, plan
 
@@ -18,9 +18,10 @@ def write(loaded: Loaded, output: Path | None) -> list[Path]:
     """Write the rendered files to run/, or to another folder for a look at them; give their paths."""
     if output is None:
         files = loaded.files()
-        ensure_entry_key(loaded.project)
-        observed = Observed(read_files(loaded.project.run), (), None, frozenset())
-        write_files(loaded.project, files, plan(files, (), "", observed))
+        with changing(loaded.project):
+            ensure_entry_key(loaded.project)
+            observed = Observed(read_files(loaded.project.run), (), None, frozenset())
+            write_files(loaded.project, files, plan(files, (), "", observed))
         return [loaded.project.run / name for name in files]
     files = loaded.files(str(loaded.project.root))
     for name, text in files.items():

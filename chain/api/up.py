@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from chain import topology
 from chain.api import load as loading
-from chain.api.clients import ensure_entry_key
+from chain.api.clients import ensure_entry_key, missing_keys
 from chain.api.preflight import check_folder, check_host, check_programs
 from chain.api.project import changing, make_folder, write_atomic
 from chain.engine import images
@@ -42,11 +42,7 @@ class Outcome:
 
 def up(project: Project, engine: Engine, progress: Progress, wait_seconds: float) -> Outcome:
     """Do what is missing, in order. Raises ChainError; CONFIG and ENGINE mean that nothing was touched."""
-    with progress.step("Checking the configuration"):
-        loaded = loading.load(project, engine)
-        check_folder(loaded)
-        check_programs(engine)
-    check_owner(loaded, engine)
+    loaded = check(project, engine, progress)
     build_missing(loaded, engine, progress)  # minutes, in which clients may be added
     with changing(project):
         loaded = loading.load(project, engine)
@@ -54,6 +50,26 @@ def up(project: Project, engine: Engine, progress: Progress, wait_seconds: float
     with progress.step("Waiting for the tunnels"):
         status = wait(loaded, engine, progress, wait_seconds)
     return Outcome(steps, status, tuple(stragglers(status)))
+
+
+def dry_run(project: Project, engine: Engine, progress: Progress) -> tuple[Step, ...]:
+    """Give the steps that `up` would take, and touch nothing: not even its test container on the engine's kernel."""
+    loaded = check(project, engine, progress)
+    observed = replace(
+        observe(loaded, engine),
+        missing_images=tuple(image.name for image in images.missing(engine, loaded.images.values())),
+    )
+    return plan(loaded.files(), services(loaded), loaded.topology.state.generation, observed)
+
+
+def check(project: Project, engine: Engine, progress: Progress) -> Loaded:
+    """Load a project, and refuse what can't come up. Raises ChainError (CONFIG, ENGINE); touches nothing."""
+    with progress.step("Checking the configuration"):
+        loaded = loading.load(project, engine)
+        check_folder(loaded)
+        check_programs(engine)
+    check_owner(loaded, engine)
+    return loaded
 
 
 def reconcile(loaded: Loaded, engine: Engine, progress: Progress) -> tuple[Step, ...]:
@@ -122,6 +138,7 @@ def observe(loaded: Loaded, engine: Engine) -> Observed:
         running=frozenset(state.service for state in states if state.state == "running"),
         unfinished=(loaded.project.run / UNFINISHED).exists(),
         overlaid=frozenset(state.service for state in states if state.compose_files not in ("", own_file)),
+        missing_keys=missing_keys(loaded.project),
     )
 
 

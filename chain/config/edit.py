@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from chain.config.loader import Loader, walk
+from chain.config.loader import Loader, content, walk
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _parse(text: str) -> tuple[yaml.MappingNode, dict[str, Any]]:
     if not isinstance(root, yaml.MappingNode):
         raise ChainError(Problem("", "the file holds no mapping", "config.example/ shows the form"), ExitCode.CONFIG)
     walk(root, "", {}, [])
-    data: dict[str, Any] = Loader("").construct_document(root)
+    data: dict[str, Any] = content(root)
     return root, data
 
 

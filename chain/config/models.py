@@ -70,7 +70,7 @@ def _key(value: str) -> str:
 Network4 = Annotated[IPv4Network, BeforeValidator(_network)]
 Host = Annotated[str, AfterValidator(_host)]
 Server = Annotated[str, AfterValidator(_host), AfterValidator(_server)]
-PublicKey = Annotated[str, AfterValidator(_key)]
+PublicKey = Annotated[str, AfterValidator(_key), Field(json_schema_extra={"pattern": f"^{_KEY.pattern}$"})]
 
 
 class Model(BaseModel):
@@ -109,7 +109,7 @@ def endpoint(value: object) -> object:
     return Endpoint(host=host, port=int(port) if port else None)
 
 
-EndpointText = Annotated[Endpoint, BeforeValidator(endpoint)]
+EndpointText = Annotated[Endpoint, BeforeValidator(endpoint, json_schema_input_type=str)]
 
 
 def _server_endpoint(value: Endpoint) -> Endpoint:
@@ -123,14 +123,25 @@ ServerEndpoint = Annotated[EndpointText, AfterValidator(_server_endpoint)]
 class SecretFile(Model):
     """Where a secret is, when not in `secrets/` under its usual name. Relative to the project folder."""
 
-    file: Annotated[str, StringConstraints(min_length=1)]
+    file: Annotated[str, StringConstraints(min_length=1)] = Field(description="The file that holds it, on one line.")
 
 
 class EntryConfig(Model):
-    endpoint: EndpointText
-    port: Port = 51820
-    subnet: Network4 = IPv4Network("10.13.13.0/24")
-    mtu: Mtu | None = None
+    """Where clients come in."""
+
+    endpoint: EndpointText = Field(
+        description="The name or address under which clients reach this machine. A port, as in host:443, is the one"
+        " that clients are told, for a router that forwards another one to this machine."
+    )
+    port: Port = Field(default=51820, description="The UDP port that is opened on this machine.")
+    subnet: Network4 = Field(
+        default=IPv4Network("10.13.13.0/24"),
+        description="The clients' network, a /16 to a /29. The entry has its first address, and is their resolver.",
+    )
+    mtu: Mtu | None = Field(
+        default=None,
+        description="The clients' largest packet, in bytes. When not given: what fits the tightest exit, at most 1420.",
+    )
 
     @field_validator("subnet")
     @classmethod
@@ -143,46 +154,72 @@ class EntryConfig(Model):
 class UplinkConfig(Model):
     """An existing Docker network to use as an exit's uplink, instead of one of its own."""
 
-    network: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    gateway: IPv4Address | None = None
+    network: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = Field(
+        description="Its name, such as that of a macvlan."
+    )
+    gateway: IPv4Address | None = Field(
+        default=None, description="Its gateway; the engine is asked for it when not given."
+    )
 
 
 class ProbeConfig(Model):
-    targets: list[IPv4Address] = Field(default_factory=list, max_length=4)
+    """How it is found out whether the tunnel lives."""
+
+    targets: list[IPv4Address] = Field(
+        default_factory=list,
+        max_length=4,
+        description="Up to four addresses that are asked through the tunnel, in place of the kind's own choice.",
+    )
 
 
 class ExitConfig(Model):
     """What every exit has, whatever its kind."""
 
     kind: str
-    uplink: UplinkConfig | None = None
-    mtu: Mtu | None = None
-    probe: ProbeConfig = ProbeConfig()
+    uplink: UplinkConfig | None = Field(
+        default=None,
+        description="An existing Docker network to reach the provider by, in place of one that chain makes.",
+    )
+    mtu: Mtu | None = Field(
+        default=None, description="The largest packet inside the tunnel, in bytes. Computed when not given."
+    )
+    probe: ProbeConfig = Field(default=ProbeConfig(), description="How it is found out whether the tunnel lives.")
 
 
 class GroupConfig(Model):
-    exits: list[Name] = Field(min_length=1)
-    policy: Literal["failover"] = "failover"
+    """Exits of which one is used at a time."""
+
+    exits: list[Name] = Field(min_length=1, description="Names of exits, in order of preference.")
+    policy: Literal["failover"] = Field(
+        default="failover", description="failover: the first exit of the list that is open is used."
+    )
 
 
 class ClientConfig(Model):
-    address: IPv4Address
-    public_key: PublicKey
-    group: Name | None = None
+    """A device that may come in; `chain client add` writes it, and its keys below secrets/."""
+
+    address: IPv4Address = Field(description="Its address, one of `entry.subnet`.")
+    public_key: PublicKey = Field(description="Its WireGuard public key.")
+    group: Name | None = Field(default=None, description="The group whose exits it uses; `default` when not given.")
 
 
 class DnsConfig(Model):
     """The resolvers that the chain's own resolver asks, through the exits."""
 
     upstreams: list[IPv4Address] = Field(
-        default_factory=lambda: [IPv4Address("9.9.9.9"), IPv4Address("149.112.112.112")], min_length=1, max_length=8
+        default_factory=lambda: [IPv4Address("9.9.9.9"), IPv4Address("149.112.112.112")],
+        min_length=1,
+        max_length=8,
+        description="The resolvers' addresses; 9.9.9.9 and 149.112.112.112 when not given.",
     )
 
 
 class NetworkConfig(Model):
     """Addresses for the networks between the containers; one /20 holds 239 exits."""
 
-    pool: Network4 = IPv4Network("10.213.0.0/20")
+    pool: Network4 = Field(
+        default=IPv4Network("10.213.0.0/20"), description="A /20 that nothing else on this machine uses."
+    )
 
     @field_validator("pool")
     @classmethod
@@ -192,14 +229,33 @@ class NetworkConfig(Model):
         return value
 
 
+EXITS = Field(
+    min_length=1,
+    description="The ways out, each under a name of its own, with which its secrets' files begin.",
+)
+
+
 class Config(Model):
-    name: Name = "main"
+    """A chain: one entry, its exits, and who uses them."""
+
+    name: Name = Field(
+        default="main", description="Names the containers and networks; two chains on one machine need two names."
+    )
     entry: EntryConfig
-    exits: dict[Name, ExitConfig] = Field(min_length=1)
-    groups: dict[Name, GroupConfig] = Field(default_factory=dict)
-    clients: dict[ClientName, ClientConfig] = Field(default_factory=dict)
+    exits: dict[Name, ExitConfig] = EXITS
+    groups: dict[Name, GroupConfig] = Field(
+        default_factory=dict,
+        description="Who goes out where. Without any, there is one, `default`, of all exits in this file's order.",
+    )
+    clients: dict[ClientName, ClientConfig] = Field(
+        default_factory=dict, description="Who may come in; written by `chain client add`."
+    )
     dns: DnsConfig = DnsConfig()
     bootstrap_dns: list[IPv4Address] = Field(
-        default_factory=lambda: [IPv4Address("9.9.9.9"), IPv4Address("1.1.1.1")], min_length=1, max_length=4
+        default_factory=lambda: [IPv4Address("9.9.9.9"), IPv4Address("1.1.1.1")],
+        min_length=1,
+        max_length=4,
+        description="The resolvers that are asked for the providers' names, outside any tunnel, and for nothing else;"
+        " 9.9.9.9 and 1.1.1.1 when not given.",
     )
     network: NetworkConfig = NetworkConfig()

@@ -31,6 +31,8 @@ OLDEST_BUILDX = (0, 8)  # named build contexts
 RETRY_SECONDS = 0.1  # between two looks for an entry that is not there yet
 LABEL_PROJECT = "com.docker.compose.project"
 LABEL_CHAIN, LABEL_ROLE, LABEL_EXIT = "chain.name", "chain.role", "chain.exit"
+LABEL_CHECK = "chain.check"
+CHECK_STALE = "10m"  # a check takes a second or two; an older container is one whose command was killed
 
 
 @dataclass(frozen=True)
@@ -184,11 +186,15 @@ class Engine:
         return answer
 
     def watch_entry(self, chain: str, seconds: float) -> Iterator[dict[str, Any] | None]:
-        """Give the entry's status as it changes, at least every few seconds; None while it can't be asked."""
+        """Give the entry's status as it changes, at least every few seconds; None while it can't be asked.
+
+        However few the seconds, there is one look.
+        """
         import docker
 
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        while True:
+            left = max(end - time.monotonic(), RETRY_SECONDS)
             entry = self.entry(chain)
             answered = False
             if entry is not None:
@@ -206,6 +212,8 @@ class Engine:
                                 yield answer if answered else None
             if not answered:  # the end of a stream that answered is no news: it may just have had its time
                 yield None
+            if time.monotonic() >= end:
+                return
             time.sleep(RETRY_SECONDS)
 
     def log_tail(self, container: str, lines: int = 25) -> str:
@@ -240,10 +248,19 @@ class Engine:
 
         try:
             output: bytes = self.sdk.containers.run(
-                image, command, cap_drop=["ALL"], cap_add=["NET_ADMIN"], read_only=True, remove=True, **options
+                image,
+                command,
+                cap_drop=["ALL"],
+                cap_add=["NET_ADMIN"],
+                read_only=True,
+                remove=True,
+                labels=[LABEL_CHECK],
+                **options,
             )
         except docker.errors.DockerException as error:
             raise _not_seen(error) from None
+        with contextlib.suppress(docker.errors.APIError):  # somebody else is pruning
+            self.sdk.containers.prune(filters={"label": LABEL_CHECK, "until": CHECK_STALE})
         return output.decode()
 
     def publishers(self, port: int) -> list[Publisher]:

@@ -66,29 +66,56 @@ def esp_shape(proposal: str) -> EspShape:
 
 
 class IkeConfig(Model):
-    version: Literal[1, 2] = 1  # L2TP/IPsec servers speak IKEv1 as a rule
-    proposals: list[Proposal] | None = Field(default=None, min_length=1)
-    remote_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9@.:_%-]+$")] | None = None  # any, unless it is named
+    """IPsec's negotiation."""
+
+    version: Literal[1, 2] = Field(default=1, description="L2TP/IPsec servers speak 1 as a rule, some speak 2.")
+    proposals: list[Proposal] | None = Field(
+        default=None,
+        min_length=1,
+        description="In place of what `crypto` offers, in strongSwan's words, such as aes256-sha256-modp2048.",
+    )
+    remote_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9@.:_%-]+$")] | None = Field(
+        default=None, description="Who the server must say it is. Any, when not named."
+    )
 
 
 class EspConfig(Model):
-    proposals: list[Proposal] | None = Field(default=None, min_length=1)
+    """IPsec's packets."""
+
+    proposals: list[Proposal] | None = Field(
+        default=None,
+        min_length=1,
+        description="In place of what `crypto` offers, in strongSwan's words, such as aes256gcm16 or aes256-sha256.",
+    )
 
 
 class PppConfig(Model):
-    auth: list[PppAuth] = Field(default=["mschap-v2", "chap"], min_length=1)
+    """PPP, which carries the traffic inside L2TP."""
+
+    auth: list[PppAuth] = Field(
+        default=["mschap-v2", "chap"],
+        min_length=1,
+        description="What may be used to log in. pap sends the password itself, inside IPsec.",
+    )
 
 
 class L2tpExit(ExitConfig):
+    """An exit through an L2TP/IPsec provider, with a pre-shared key, a user name and a password."""
+
     kind: Literal["l2tp"]
-    server: Server | None = None  # else the secret vpn_server_ip
-    crypto: Literal["modern", "legacy"] = "modern"
+    server: Server | None = Field(
+        default=None, description="The server's name or IPv4 address; without it, the secret vpn_server_ip."
+    )
+    crypto: Literal["modern", "legacy"] = Field(
+        default="modern",
+        description="legacy adds SHA1, 3DES and 1024-bit groups, which are weak, for servers that insist on them.",
+    )
     ike: IkeConfig = IkeConfig()
     esp: EspConfig = EspConfig()
     ppp: PppConfig = PppConfig()
-    psk: SecretFile | None = None
-    username: SecretFile | None = None
-    password: SecretFile | None = None
+    psk: SecretFile | None = Field(default=None, description="The pre-shared key's file; else NAME_vpn_ipsec_psk.")
+    username: SecretFile | None = Field(default=None, description="The user name's file; else NAME_vpn_username.")
+    password: SecretFile | None = Field(default=None, description="The password's file; else NAME_vpn_password.")
 
 
 class L2tp:

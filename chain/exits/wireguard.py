@@ -22,14 +22,30 @@ def _usual_name(value: object) -> object:
 
 
 class WireGuardExit(ExitConfig):
+    """An exit through a WireGuard provider: the fields of the file that it gives for WireGuard's app."""
+
     kind: Literal["wireguard"]
-    endpoint: ServerEndpoint
-    public_key: PublicKey
-    address: IPv4Interface
-    dns: IPv4Address | None = None  # the provider's resolver inside the tunnel, when it has one: a near probe target
-    keepalive: Annotated[int, Field(ge=0, le=65535, strict=True)] = 25
-    private_key: SecretFile | None = None
-    preshared_key: Annotated[SecretFile | None, BeforeValidator(_usual_name)] = None
+    endpoint: ServerEndpoint = Field(description="Endpoint: the server's name or IPv4 address, with its port.")
+    public_key: PublicKey = Field(description="PublicKey, the server's.")
+    address: IPv4Interface = Field(description="Address, the IPv4 one.")
+    dns: IPv4Address | None = Field(
+        default=None,
+        description="DNS: the provider's resolver inside the tunnel. A private one is also what the exit's health is"
+        " judged by.",
+    )
+    keepalive: Annotated[int, Field(ge=0, le=65535, strict=True)] = Field(
+        default=25,
+        description="Seconds between two packets on a quiet tunnel, which keep a NAT's mapping open; 0 for none.",
+    )
+    private_key: SecretFile | None = Field(
+        default=None, description="The file of PrivateKey; else NAME_wg_private_key."
+    )
+    preshared_key: Annotated[
+        SecretFile | None, BeforeValidator(_usual_name, json_schema_input_type=SecretFile | bool | None)
+    ] = Field(
+        default=None,
+        description="The file of PresharedKey; true: there is one, in NAME_wg_preshared_key.",
+    )
 
 
 class WireGuard:

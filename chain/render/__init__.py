@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from chain.contract import CONFIG_DIR, CONTRACT, PEERS_DIR, SETTINGS_FILE, STATE_FILE, to_json
+from chain.contract import CONFIG_DIR, CONTRACT, PEERS_DIR, SETTINGS_FILE, STATE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,9 +32,9 @@ def render(
     `images` maps an image's folder to its full name; `load` reads a template; `root` is the way from the Compose
     file's folder to the project's.
     """
-    files = {f"entry/{STATE_FILE}": _pretty(to_json(topology.state))}
+    files = {f"entry/{STATE_FILE}": _pretty(topology.state)}
     for exit_ in topology.exits:
-        files[f"exits/{exit_.name}/{SETTINGS_FILE}"] = _pretty(to_json(exit_.settings))
+        files[f"exits/{exit_.name}/{SETTINGS_FILE}"] = _pretty(exit_.settings)
     files[COMPOSE_FILE] = (
         _environment(load)
         .get_template("chain.yaml.j2")
@@ -61,8 +61,33 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _pretty(text: str) -> str:
-    return json.dumps(json.loads(text), indent=2, ensure_ascii=False) + "\n"
+def _pretty(value: Any) -> str:
+    return _indented(value, "\n") + "\n"
+
+
+def _indented(value: Any, line: str) -> str:
+    """Write `to_json`'s text as json.dumps does with an indent of two, but innermost objects by its code in C."""
+    given = value if isinstance(value, dict | list | tuple) else vars(value)
+    items = list(given.values() if isinstance(given, dict) else given)
+    below = line + "  "
+    if all(item is None or isinstance(item, str | int | float) for item in items):
+        text = _encoder(below).encode(given)
+        return f"{text[0]}{below}{text[1:-1]}{line}{text[-1]}" if items else text
+    if isinstance(given, dict):
+        parts = [f"{_indented_item(key, below)}: {_indented_item(item, below)}" for key, item in sorted(given.items())]
+        return f"{{{below}{f',{below}'.join(parts)}{line}}}"
+    return f"[{below}{f',{below}'.join(_indented_item(item, below) for item in items)}{line}]"
+
+
+def _indented_item(item: Any, line: str) -> str:
+    if item is None or isinstance(item, str | int | float):
+        return _encoder("").encode(item)
+    return _indented(item, line)
+
+
+@cache
+def _encoder(line: str) -> json.JSONEncoder:
+    return json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(f",{line}", ": "))
 
 
 @cache

@@ -27,6 +27,8 @@ from chain.secret import Secret
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+UNANSWERED = "198.18.3.1"  # for benchmarks (RFC 2544), and in no network of the test ground
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is about L2TP where no exit is L2TP."""
@@ -106,3 +108,32 @@ def chain(world: World, ground: Ground) -> Iterator[Chain]:
         yield made
     finally:
         made.run("down", check=False)
+
+
+@pytest.fixture
+def lone(engine: Engine, ground: Ground, tmp_path: Path) -> Iterator[Chain]:
+    """A chain without a world: its entry comes up, its one exit dials where nobody answers."""
+    share = os.environ.get("CHAIN_LAB_SHARE")
+    folder = Path(share, f"lone-{os.getpid()}") if share else tmp_path
+    key = keys.new_private_key()
+    made = Chain(
+        World(folder, engine, site=ground.site),
+        folder / "project",
+        exits={
+            "oslo": {
+                "kind": "wireguard",
+                "endpoint": f"{UNANSWERED}:51820",
+                "public_key": keys.public_key(key),
+                "address": "10.66.0.2/32",
+            }
+        },
+        secrets={"oslo_wg_private_key": key.reveal()},
+        name="lone",
+        extra={"entry": {"endpoint": "vpn.example.org", "port": 51822}, "network": {"pool": "10.214.16.0/20"}},
+    )
+    try:
+        yield made
+    finally:
+        made.run("down", check=False)
+        if share:
+            shutil.rmtree(folder)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +16,6 @@ from chain import __version__, cli
 from chain.errors import ExitCode
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from chain.api.project import Project
 
 
@@ -121,3 +121,55 @@ def test_the_file_may_be_named_before_the_command(project: Project, tmp_path: Pa
     behind = chain("client", "list", "-f", str(project.file), folder=tmp_path)
     assert (before.returncode, before.stdout) == (behind.returncode, behind.stdout)
     assert before.returncode == 0
+
+
+COMPLETED = {
+    "chain cl": "client",
+    "chain client sh": "show",
+    "chain client show ": "phone tablet",
+    "chain client remove ta": "tablet",
+    "chain logs ": "entry exit-paris",
+    "chain -f config/chain.yaml logs exit": "exit-paris",
+    "chain logs -f nowhere.yaml exit": "",
+    "chain client add laptop --group ": "default",
+}
+# Asks for what the Tab key asks for, in each line that it is given.
+BASH = r"""
+source <(chain --show-completion)
+function=$(complete -p chain | grep -o -- "-F [^ ]*")
+while IFS= read -r line; do
+    IFS=' ' read -ra COMP_WORDS <<<"$line"
+    if [[ $line == *" " ]]; then COMP_WORDS+=(""); fi
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+    "${function#-F }" chain </dev/null
+    echo "${COMPREPLY[*]}"
+done
+"""
+
+
+def test_bash_completes_commands_and_names(project: Project) -> None:
+    with project.file.open("a") as file:
+        file.write("clients: {phone: , tablet: }\n")
+    done = subprocess.run(
+        ["bash", "--norc", "-c", BASH],
+        cwd=project.root,
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        input="".join(f"{line}\n" for line in COMPLETED),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (dict(zip(COMPLETED, done.stdout.splitlines(), strict=True)), done.stderr) == (COMPLETED, "")
+
+
+def test_an_interrupted_command_says_that_it_can_be_repeated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_print_json", interrupt)
+    monkeypatch.setattr(sys, "argv", ["chain", "schema"])
+    assert cli.run() == 130
+    assert capsys.readouterr() == ("", "\ninterrupted; the same command goes on from here\n")

@@ -14,8 +14,9 @@ def steps(wanted: dict[str, str], wanted_generation: str, **observed: Any) -> st
 
 
 def test_a_first_start() -> None:
-    assert steps(FILES, "1", missing_images=("chain-entry:tag",)) == (
+    assert steps(FILES, "1", missing_images=("chain-entry:tag",), missing_keys=("secrets/entry_private_key",)) == (
         "build chain-entry:tag: not on this engine\n"
+        "make secrets/entry_private_key: not there\n"
         "write entry/state.json: not there\n"
         "write exits/paris/settings.json: not there\n"
         "write compose.yaml: not there\n"

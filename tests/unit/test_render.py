@@ -8,6 +8,7 @@ import yaml
 from jinja2 import UndefinedError
 
 from chain.api.load import load_template
+from chain.contract import to_json
 from chain.exits import REGISTRY
 from chain.render import render
 
@@ -119,3 +120,13 @@ def test_settings_and_state_are_readable_json(built: Callable[[str], Topology]) 
 def test_a_template_that_asks_for_what_is_not_there_fails(built: Callable[[str], Topology]) -> None:
     with pytest.raises(UndefinedError):
         render(built(TEXT), REGISTRY, IMAGES, lambda _: "{{ no_such_thing }}")
+
+
+def test_settings_are_the_contracts_json_with_an_indent(built: Callable[[str], Topology]) -> None:
+    clients = f"clients: {{phone: {{address: 10.13.13.2, public_key: {'A' * 43}=}}}}\n"
+    for text in (TEXT, TEXT + clients):
+        topology = built(text)
+        files = render(topology, REGISTRY, IMAGES, load_template)
+        settings = {f"exits/{exit_.name}/settings.json": exit_.settings for exit_ in topology.exits}
+        for name, value in {"entry/state.json": topology.state, **settings}.items():
+            assert files[name] == json.dumps(json.loads(to_json(value)), indent=2, ensure_ascii=False) + "\n"

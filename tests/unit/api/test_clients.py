@@ -135,7 +135,11 @@ def interrupt(*_: object) -> str:
 def test_a_removed_client_leaves_no_keys(project: Project) -> None:
     before = project.file.read_text()
     clients.add(project, ENGINE, "phone", None)
+    clients.forget(project, ENGINE, "phone")  # it is still in chain.yaml
+    assert clients.show(load(project, ENGINE), "phone")
     clients.remove(project, ENGINE, "phone")
+    clients.remove(project, ENGINE, "phone")  # as after a call that was ended before it could forget the keys
+    clients.forget(project, ENGINE, "phone")
     assert project.file.read_text() == before + "clients:\n"
     assert not list(project.client_keys.iterdir())
     assert not list(project.peer_keys.iterdir())
@@ -167,3 +171,11 @@ def test_clients_added_at_once_are_all_there(project: Project) -> None:
     found = load(project, ENGINE).topology.state.clients
     assert sorted(client.name for client in found) == sorted(names)
     assert len({client.address for client in made}) == len(names)
+
+
+def test_keys_outside_of_the_clients_folders_are_nobodys(project: Project) -> None:
+    clients.add(project, ENGINE, "phone", None)
+    with pytest.raises(ChainError, match="no such client"):
+        clients.remove(project, ENGINE, "../entry_private_key")
+    clients.forget(project, ENGINE, "../entry_private_key")
+    assert project.entry_key.exists()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chain.api.project import Project, is_there, locate, make_folder, write_atomic
+from chain.api.project import Project, changing, is_there, locate, make_folder, write_atomic
 from chain.errors import ChainError, ExitCode
 
 
@@ -79,3 +79,14 @@ def test_what_may_not_be_looked_at_is_not_there(tmp_path: Path) -> None:
     assert is_there(tmp_path)
     assert not is_there(tmp_path / "nothing")
     assert not is_there(tmp_path / ("long" * 100))  # the system refuses to look, to root too
+
+
+def test_who_changes_files_removes_what_a_killed_command_left_and_nothing_else(tmp_path: Path) -> None:
+    project = Project(tmp_path / "chain.yaml")
+    left = [".chain.yaml.01234567.part", "secrets/.key.89abcdef.part", "run/exits/paris/.settings.json.01234567.part"]
+    kept = [".other.yaml.01234567.part", "secrets/key", "secrets/.key.part", "run/.unfinished"]
+    for name in (*left, *kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with changing(project):
+        assert [name for name in (*left, *kept) if (tmp_path / name).exists()] == kept
