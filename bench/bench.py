@@ -1,0 +1,270 @@
+"""Measures what users wait for and what a chain takes, each figure beside a baseline from the same run.
+
+`bench.py [PART…]` runs some parts, or all: help, render, up, memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests" / "providers")]
+
+import demo  # noqa: E402 - the test ground's own folder is put on the path above
+import yaml  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+from world import DEMO, World, docker  # noqa: E402
+
+from chain.api import keys  # noqa: E402
+from chain.engine.connection import Engine  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PYTHON = sys.executable
+CHAIN = str(Path(PYTHON).parent / "chain")
+RUNS = 10
+EXITS, CLIENTS = 100, 10_000
+PATIENCE = 60.0  # seconds that a client may wait for its first byte
+
+# Run in the world's client: starts handshakes until the entry is there, and sends until one packet comes back.
+FIRST_BYTE = """
+import client, socket, sys, time
+host, end = sys.argv[1], time.monotonic() + float(sys.argv[2])
+channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+channel.settimeout(0.02)
+print("ready", flush=True)
+again = 0.0
+while time.monotonic() < end:
+    if time.monotonic() > again:
+        client.again()
+        again = time.monotonic() + 0.5
+    try:
+        channel.sendto(b"bench answered? ", (host, 7))
+        channel.recv(2048)
+        sys.exit()
+    except OSError:
+        time.sleep(0.02)
+sys.exit("no answer")
+"""
+
+console = Console(highlight=False)
+
+
+def timed(command: list[str], *, check: bool = True) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=check, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def alternate(runs: int, things: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Measure several things in turn, so that what else the machine does falls on all of them."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for _ in range(runs):
+        for name, measure in things.items():
+            found[name].append(measure())
+    return found
+
+
+def show(title: str, found: Mapping[str, list[float]], unit: str = "s", target: str = "") -> None:
+    """Print medians and ratios; the first of them is what the others are compared with."""
+    table = Table(title=f"{title}{target and f' (target: {target})'}", title_justify="left")
+    for column in ("what", f"median, {unit}", "lowest", "highest", "ratio", "beyond the first"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    base = statistics.median(next(iter(found.values())))
+    for name, values in found.items():
+        median = statistics.median(values)
+        figures = (median, min(values), max(values), median / base, median - base)
+        table.add_row(name, *(f"{figure:.2f}" for figure in figures))
+    console.print(table)
+
+
+def measure_help() -> None:
+    """Start the command, and what it can't do without."""
+    commands = {
+        "python -c pass": [PYTHON, "-c", "pass"],
+        "python -c 'import typer'": [PYTHON, "-c", "import typer"],
+        "chain --help": [CHAIN, "--help"],
+    }
+    things = {name: (lambda command=command: timed(command)) for name, command in commands.items()}
+    show("Start of the command", alternate(2 * RUNS, things), target="chain --help below 0.30 s")
+
+
+def large_config() -> dict[str, object]:
+    first = IPv4Address("10.64.0.2")
+    key = keys.public_key(keys.new_private_key())
+    exits = {
+        f"exit{number}": {
+            "kind": "wireguard",
+            "endpoint": f"203.0.113.{number}:51820",
+            "public_key": key,
+            "address": f"10.66.0.{number}/32",
+        }
+        for number in range(EXITS)
+    }
+    clients = {
+        f"client{number}": {
+            "address": str(first + number),
+            "public_key": keys.public_key(keys.new_private_key()),
+        }
+        for number in range(CLIENTS)
+    }
+    return {"entry": {"endpoint": "vpn.example.org", "subnet": "10.64.0.0/16"}, "exits": exits, "clients": clients}
+
+
+def measure_render() -> None:
+    """Render a large chain, beside reading its YAML and nothing else."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "chain.yaml")
+        file.write_text(yaml.safe_dump(large_config(), sort_keys=False))
+        read = "import sys, yaml; yaml.load(open(sys.argv[1]), yaml.CSafeLoader)"
+
+        def rendered() -> float:
+            shutil.rmtree(file.parent / "run", ignore_errors=True)
+            return timed([CHAIN, "render", "-f", str(file)])
+
+        things = {
+            "yaml.load of its chain.yaml": lambda: timed([PYTHON, "-c", read, str(file)]),
+            "chain render": rendered,
+        }
+        show(f"Rendering {EXITS} exits and {CLIENTS} clients", alternate(RUNS, things), target="below 1 s")
+
+
+class Ground:
+    """A chain with one WireGuard exit in the demo's world, under a name of its own, and one client in front of it."""
+
+    plan = demo.Plan("WireGuard", "bench", "paris", "wireguard", "client", 51832, "10.219.32.0/20")
+
+    def __init__(self, folder: Path) -> None:
+        self.world = World(folder / "world", Engine(), clients=(self.plan.client,), site=DEMO, with_observer=False)
+        self.chain = demo.Chain(self.plan, demo.Ground(folder), self.world)
+
+    def __enter__(self) -> Self:
+        """Start the world and the chain once, so that all images are there, and connect the client."""
+        if docker("ps", "-aq", "--filter", f"name=^{DEMO.name}-"):
+            raise SystemExit("a demo runs, whose networks this would use: `make demo-down` removes it")
+        console.print("Starting providers, an internet, a client and a chain …")
+        self.world.build()
+        self.world.start()
+        self.chain.write_project()
+        self.run("up")
+        self.chain.connect()
+        self.first_byte(self.up())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.run("down")
+        self.world.stop()
+
+    def run(self, *arguments: str) -> None:
+        subprocess.run(
+            [CHAIN, *arguments, "-f", str(self.chain.project.file)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def first_byte(self, command: list[str]) -> float:
+        """Run a command that starts the chain; give the seconds from there to the client's first answer."""
+        waiting = subprocess.Popen(
+            [
+                *("docker", "exec", self.world.container(self.plan.client), "python3", "-c", FIRST_BYTE),
+                *(DEMO.internet_host, str(PATIENCE)),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with waiting:
+            if waiting.stdout is None or waiting.stdout.readline() != "ready\n":
+                raise SystemExit("the client does not run")
+            began = time.perf_counter()
+            starting = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            failed = waiting.wait()
+            took = time.perf_counter() - began
+        if starting.wait() or failed:
+            raise SystemExit(f"{' '.join(command)} ended with {starting.returncode}, the client with {failed}")
+        return took
+
+    def up(self) -> list[str]:
+        return [CHAIN, "up", "-f", str(self.chain.project.file)]
+
+    def pss(self, service: str) -> dict[str, float]:
+        """Give the megabytes of each program in a container, its share of what it shares included."""
+        found: dict[str, float] = defaultdict(float)
+        for line in docker("top", self.chain.container(service), "-eo", "pid,comm").splitlines()[1:]:
+            pid, name = line.split(maxsplit=1)
+            rollup = Path("/proc", pid, "smaps_rollup").read_text()
+            found[name] += int(next(row.split()[1] for row in rollup.splitlines() if row.startswith("Pss:"))) / 1000
+        return found
+
+    def cgroup(self, service: str) -> float:
+        """Give the megabytes that the engine counts for a container, as its limit does."""
+        text = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", self.chain.container(service)).split()[0]
+        number = text.rstrip("BKMGiTkb")
+        return (
+            float(number) * {"": 1e-6, "K": 1.024e-3, "M": 1.048576, "G": 1073.741824}[text[len(number) :][:-2].upper()]
+        )
+
+
+def measure_up(ground: Ground) -> None:
+    """Start the chain from built images, by `chain up` and by plain Compose from the same rendered files."""
+
+    def started(command: list[str]) -> float:
+        ground.run("down")
+        if "compose" not in command:
+            shutil.rmtree(ground.chain.project.run)  # so that all is to be written, as at the first start
+        return ground.first_byte(command)
+
+    compose = ["docker", "compose", "-f", str(ground.chain.project.run / "compose.yaml"), "up", "-d"]
+    things = {"docker compose up -d": lambda: started(compose), "chain up": lambda: started(ground.up())}
+    show("From the command to a client's first byte", alternate(RUNS, things), target="less than 1 s beyond Compose")
+
+
+def measure_memory(ground: Ground) -> None:
+    """Weigh the containers while they run; the resolver is a process of its own."""
+    for service in (f"exit-{ground.plan.exit}", "entry"):
+        programs = [ground.pss(service) for _ in range(RUNS)]
+        found = {}
+        if any("unbound" in sample for sample in programs):
+            found["without the resolver"] = [
+                sum(size for name, size in sample.items() if name != "unbound") for sample in programs
+            ]
+        found["all its programs"] = [sum(sample.values()) for sample in programs]
+        found["its control group"] = [ground.cgroup(service)]
+        found |= {f"  {name}": [sample[name] for sample in programs] for name in sorted(programs[0])}
+        show(f"Memory of {service}", found, unit="MB (PSS)")
+
+
+PARTS: dict[str, Callable[[], None]] = {"help": measure_help, "render": measure_render}
+PARTS_WITH_CHAIN: dict[str, Callable[[Ground], None]] = {"up": measure_up, "memory": measure_memory}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join([*PARTS, *PARTS_WITH_CHAIN]))
+    wanted = parser.parse_args().parts or [*PARTS, *PARTS_WITH_CHAIN]
+    if unknown := set(wanted) - {*PARTS, *PARTS_WITH_CHAIN}:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    for part in wanted:
+        if part in PARTS:
+            PARTS[part]()
+    grounded = [part for part in wanted if part in PARTS_WITH_CHAIN]
+    if grounded:
+        with tempfile.TemporaryDirectory() as folder, Ground(Path(folder)) as ground:
+            for part in grounded:
+                PARTS_WITH_CHAIN[part](ground)
+
+
+if __name__ == "__main__":
+    main()
