@@ -17,6 +17,7 @@ if lab := os.environ.get("CHAIN_LAB_HOST"):
     os.environ["DOCKER_HOST"] = lab  # before anything asks for an engine
 
 from ground import IN_LAB, NATIVE, Ground
+from leftovers import alone, remove_leftovers
 from scene import Chain, l2tp_files, wireguard_files
 from world import WIREGUARD2, World, l2tp_exit, wireguard_exit
 
@@ -27,6 +28,7 @@ from chain.secret import Secret
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PROJECTS = frozenset({"chain-yard", "chain-lone", "chain-refused", "chain-unwanted"})
 UNANSWERED = "198.18.3.1"  # for benchmarks (RFC 2544), and in no network of the test ground
 
 
@@ -44,8 +46,14 @@ def ground() -> Ground:
 
 
 @pytest.fixture(scope="session")
-def engine() -> Engine:
-    return Engine()
+def engine(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine on which no other run of the scenarios is, and nothing of an earlier one."""
+    share = os.environ.get("CHAIN_LAB_SHARE")
+    with alone("lab" if lab else "native"):
+        remove_leftovers(
+            Path(share) if share else tmp_path_factory.getbasetemp().parent, PROJECTS | {ground.site.project}
+        )
+        yield Engine()
 
 
 @pytest.fixture(scope="session")

@@ -177,7 +177,7 @@ def test_another_docker_networks_addresses_and_all_else_at_once(unwanted: Refuse
 
 
 def test_addresses_to_which_the_host_has_a_route(unwanted: Refused) -> None:
-    route = ("route", "add", INSIDE_POOL, "dev", "lo")
+    route = ("route", "replace", INSIDE_POOL, "dev", "lo")
     unwanted.on_host("ip", *route)
     try:
         unwanted.refused(ExitCode.ENGINE, f"the host's route to {INSIDE_POOL} (dev lo)", "is free there")
