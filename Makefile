@@ -1,6 +1,6 @@
 # The few commands that people type. What they do stands in tests/run.sh, tests/lab and tests/providers/demo.py.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test check lab lab-down goldens lock sbom venv
+.PHONY: help demo demo-down test check lab lab-down goldens lock sbom bench venv
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,6 +30,9 @@ goldens: venv ## write the expected files of tests/golden and tests/errors and t
 
 sbom: venv ## list what each image carries, as CycloneDX, in sbom/
 	@PYTHONPATH=. .venv/bin/python images/sbom.py sbom
+
+bench: venv ## measure what users wait for and what a chain takes, beside baselines; PARTS="help render" runs some
+	@tests/lab/engine.sh && tests/lab/base-image.sh && .venv/bin/python bench/bench.py $(PARTS)
 
 lock: ## pin the dependencies anew from pyproject.toml; UPGRADE=1 takes the newest versions
 	@tests/lab/python.sh lock $(if $(UPGRADE),--upgrade)

@@ -1,11 +1,13 @@
 """Measures what users wait for and what a chain takes, each figure beside a baseline from the same run.
 
-`bench.py [PART…]` runs some parts, or all: help, render, up, memory.
+`bench.py [PART…]` runs some parts, or all of them. The last one starts the virtual machine where the kernel has no
+L2TP.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import subprocess
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 PYTHON = sys.executable
 CHAIN = str(Path(PYTHON).parent / "chain")
-RUNS = 10
+RUNS, SAMPLES = 10, 5
 EXITS, CLIENTS = 100, 10_000
 PATIENCE = 60.0  # seconds that a client may wait for its first byte
 
@@ -141,20 +143,28 @@ def measure_render() -> None:
         show(f"Rendering {EXITS} exits and {CLIENTS} clients", alternate(RUNS, things), target="below 1 s")
 
 
-class Ground:
-    """A chain with one WireGuard exit in the demo's world, under a name of its own, and one client in front of it."""
+class Bench:
+    """A chain with one exit in the demo's world, under a name of its own, and one client in front of it."""
 
-    plan = demo.Plan("WireGuard", "bench", "paris", "wireguard", "client", 51832, "10.219.32.0/20")
-
-    def __init__(self, folder: Path) -> None:
-        self.world = World(folder / "world", Engine(), clients=(self.plan.client,), site=DEMO, with_observer=False)
-        self.chain = demo.Chain(self.plan, demo.Ground(folder), self.world)
+    def __init__(self, plan: demo.Plan, ground: demo.Ground) -> None:
+        self.plan = plan
+        l2tp = plan.kind == demo.L2TP.kind
+        self.world = World(
+            ground.world,
+            Engine(),
+            clients=(plan.client,),
+            site=DEMO,
+            with_observer=False,
+            with_l2tp=l2tp,
+            with_wireguard=not l2tp,
+        )
+        self.chain = demo.Chain(plan, ground, self.world)
 
     def __enter__(self) -> Self:
         """Start the world and the chain once, so that all images are there, and connect the client."""
         if docker("ps", "-aq", "--filter", f"name=^{DEMO.name}-"):
             raise SystemExit("a demo runs, whose networks this would use: `make demo-down` removes it")
-        console.print("Starting providers, an internet, a client and a chain …")
+        console.print(f"Starting a {self.plan.title} provider, an internet, a client and a chain …")
         self.world.build()
         self.world.start()
         self.chain.write_project()
@@ -200,12 +210,19 @@ class Ground:
         return [CHAIN, "up", "-f", str(self.chain.project.file)]
 
     def pss(self, service: str) -> dict[str, float]:
-        """Give the megabytes of each program in a container, its share of what it shares included."""
+        """Give the megabytes of each program in a container; what programs share counts once, in parts."""
+        processes = [
+            line.split(maxsplit=1)
+            for line in docker("top", self.chain.container(service), "-eo", "pid,comm").splitlines()[1:]
+        ]
+        # Read by a container, since the engine need not be this machine's.
+        privileged = ("--rm", "--privileged", "--pid", "host", "--network", "none", "--entrypoint", "grep")
+        image = self.world.wanted_images()[0].name
+        files = [f"/proc/{pid}/smaps_rollup" for pid, _ in processes]
+        text = docker("run", *privileged, image, "-h", "^Pss:", *files)
         found: dict[str, float] = defaultdict(float)
-        for line in docker("top", self.chain.container(service), "-eo", "pid,comm").splitlines()[1:]:
-            pid, name = line.split(maxsplit=1)
-            rollup = Path("/proc", pid, "smaps_rollup").read_text()
-            found[name] += int(next(row.split()[1] for row in rollup.splitlines() if row.startswith("Pss:"))) / 1000
+        for (_, name), line in zip(processes, text.splitlines(), strict=True):
+            found[name] += int(line.split()[1]) * 1.024e-3
         return found
 
     def cgroup(self, service: str) -> float:
@@ -217,53 +234,73 @@ class Ground:
         )
 
 
-def measure_up(ground: Ground) -> None:
+def measure_up(bench: Bench) -> None:
     """Start the chain from built images, by `chain up` and by plain Compose from the same rendered files."""
 
     def started(command: list[str]) -> float:
-        ground.run("down")
+        bench.run("down")
         if "compose" not in command:
-            shutil.rmtree(ground.chain.project.run)  # so that all is to be written, as at the first start
-        return ground.first_byte(command)
+            shutil.rmtree(bench.chain.project.run)  # so that all is to be written, as at the first start
+        return bench.first_byte(command)
 
-    compose = ["docker", "compose", "-f", str(ground.chain.project.run / "compose.yaml"), "up", "-d"]
-    things = {"docker compose up -d": lambda: started(compose), "chain up": lambda: started(ground.up())}
+    compose = ["docker", "compose", "-f", str(bench.chain.project.run / "compose.yaml"), "up", "-d"]
+    things = {"docker compose up -d": lambda: started(compose), "chain up": lambda: started(bench.up())}
     show("From the command to a client's first byte", alternate(RUNS, things), target="less than 1 s beyond Compose")
 
 
-def measure_memory(ground: Ground) -> None:
+def measure_memory(bench: Bench) -> None:
     """Weigh the containers while they run; the resolver is a process of its own."""
-    for service in (f"exit-{ground.plan.exit}", "entry"):
-        programs = [ground.pss(service) for _ in range(RUNS)]
-        found = {}
+    targets = {"entry": "all 75 MB, without the resolver 60 MB", f"exit-{demo.L2TP.exit}": "all 50 MB"}
+    for service in (f"exit-{bench.plan.exit}", "entry"):
+        programs = [bench.pss(service) for _ in range(SAMPLES)]
+        found = {"all its programs": [sum(sample.values()) for sample in programs]}
         if any("unbound" in sample for sample in programs):
             found["without the resolver"] = [
                 sum(size for name, size in sample.items() if name != "unbound") for sample in programs
             ]
-        found["all its programs"] = [sum(sample.values()) for sample in programs]
-        found["its control group"] = [ground.cgroup(service)]
+        found["its control group"] = [bench.cgroup(service)]
         found |= {f"  {name}": [sample[name] for sample in programs] for name in sorted(programs[0])}
-        show(f"Memory of {service}", found, unit="MB (PSS)")
+        title = f"Memory of {service}, {bench.plan.title}"
+        show(title, found, unit="MB (PSS)", target=targets.get(service, ""))
+
+
+def here(folder: Path) -> Bench:
+    plan = demo.Plan("WireGuard", "bench", "paris", demo.WIREGUARD.kind, demo.WIREGUARD.client, 51832, "10.219.32.0/20")
+    return Bench(plan, demo.Ground(folder))
+
+
+def with_l2tp(folder: Path) -> Bench:
+    """Stand on this machine's engine if its kernel has L2TP, else on the virtual machine's."""
+    plan = demo.Plan("L2TP/IPsec", "bench", demo.L2TP.exit, demo.L2TP.kind, demo.L2TP.client, 51832, "10.219.32.0/20")
+    engine = Engine()
+    if not demo.lacking(engine):
+        return Bench(plan, demo.Ground(folder))
+    there = demo.start_vm(engine)
+    os.environ["DOCKER_HOST"] = there.host
+    os.environ.pop("DOCKER_CONTEXT", None)
+    return Bench(plan, demo.Ground(there.folder.with_name("bench"), there.host, there.patience))
 
 
 PARTS: dict[str, Callable[[], None]] = {"help": measure_help, "render": measure_render}
-PARTS_WITH_CHAIN: dict[str, Callable[[Ground], None]] = {"up": measure_up, "memory": measure_memory}
+PARTS_HERE: dict[str, Callable[[Bench], None]] = {"up": measure_up, "memory": measure_memory}
+PARTS_WITH_L2TP: dict[str, Callable[[Bench], None]] = {"memory-l2tp": measure_memory}
 
 
 def main() -> None:
+    known = [*PARTS, *PARTS_HERE, *PARTS_WITH_L2TP]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join([*PARTS, *PARTS_WITH_CHAIN]))
-    wanted = parser.parse_args().parts or [*PARTS, *PARTS_WITH_CHAIN]
-    if unknown := set(wanted) - {*PARTS, *PARTS_WITH_CHAIN}:
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(known))
+    wanted = parser.parse_args().parts or known
+    if unknown := set(wanted) - set(known):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     for part in wanted:
         if part in PARTS:
             PARTS[part]()
-    grounded = [part for part in wanted if part in PARTS_WITH_CHAIN]
-    if grounded:
-        with tempfile.TemporaryDirectory() as folder, Ground(Path(folder)) as ground:
-            for part in grounded:
-                PARTS_WITH_CHAIN[part](ground)
+    for start, parts in ((here, PARTS_HERE), (with_l2tp, PARTS_WITH_L2TP)):
+        if chosen := [part for part in parts if part in wanted]:
+            with tempfile.TemporaryDirectory() as folder, start(Path(folder)) as bench:
+                for part in chosen:
+                    parts[part](bench)
 
 
 if __name__ == "__main__":

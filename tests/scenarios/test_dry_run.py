@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.docker
 
 
-def traces(chain: Chain) -> tuple[list[tuple[str, int]], str, str]:
+def traces(chain: Chain) -> tuple[list[tuple[str, int]], set[str]]:
     """Give what a command could have touched: files, and the engine's containers, networks and images of this chain."""
     label = f"label=com.docker.compose.project={chain.project}"
     files = [(str(path), path.stat().st_mtime_ns) for path in sorted(chain.folder.rglob("*"))]
-    objects = docker("ps", "-aq", "--filter", label) + docker("network", "ls", "-q", "--filter", label)
-    return files, objects, docker("images", "-q", "--filter", "label=chain.image")
+    # As a set: Docker lists images made in the same second in any order.
+    listed = (
+        docker("ps", "-aq", "--filter", label),
+        docker("network", "ls", "-q", "--filter", label),
+        docker("images", "-q", "--filter", "label=chain.image"),
+    )
+    return files, {identity for text in listed for identity in text.split()}
 
 
 def test_it_says_what_up_then_does(lone: Chain) -> None:

@@ -31,7 +31,7 @@ def forms(value: str) -> set[bytes]:
     for raw in raws:
         found |= {raw.hex().encode(), raw.hex().upper().encode()}
         found |= {base64.b64encode(raw).rstrip(b"="), base64.urlsafe_b64encode(raw).rstrip(b"=")}
-        found.add(urllib.parse.quote_from_bytes(raw).encode())
+        found |= {urllib.parse.quote_from_bytes(raw, safe=safe).encode() for safe in ("", "/")}
     return {form for form in found if len(form) >= 8 and b"\n" not in form and b"\0" not in form}
 
 
@@ -94,10 +94,12 @@ def images_of(containers: list[str]) -> set[str]:
 
 def test_the_search_finds_what_is_there(world: World, chain: Chain) -> None:
     """The same search over a text that does hold secrets, in each form: a search that finds nothing proves nothing."""
-    value = all_secrets(chain)["entry_private_key"]
-    needles = {"key": forms(value)}
-    raw = base64.b64decode(value)
-    for form in (value, value.rstrip("="), raw.hex(), urllib.parse.quote(value, safe=""), raw.hex().upper()):
-        assert found_in(f"key={form};".encode(), needles) == ["key"]
+    # The second is made of what the encodings differ in.
+    for value in (all_secrets(chain)["entry_private_key"], base64.b64encode(b"\xfb\xff\xbf" * 10 + b"\0\xff").decode()):
+        needles = {"key": forms(value)}
+        raw = base64.b64decode(value)
+        quoted = (urllib.parse.quote(value, safe=""), urllib.parse.quote(value))
+        for form in (value, value.rstrip("="), raw.hex(), raw.hex().upper(), *quoted):
+            assert found_in(f"key={form};".encode(), needles) == ["key"]
     assert found_in(json.dumps({"key": value}).encode(), needles) == ["key"]
     assert world.exec("observer", "sh", "-c", "grep -caF -f - /proc/self/cmdline || true", stdin=value).strip() == "0"
