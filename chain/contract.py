@@ -21,12 +21,15 @@ _JSON_NAMES = {dict: "an object", list: "a list", str: "a text", int: "an intege
 
 # Paths inside every container.
 RUN_DIR = "/run/chain"  # tmpfs: sockets, the health file, daemons' configuration with secrets in it
+HEALTH_FILE = f"{RUN_DIR}/healthy"  # there while traffic may flow; Docker's health check looks for it
 CONFIG_DIR = "/etc/chain"  # read-only directory mount with the one JSON document of that container
 SECRETS_DIR = "/run/secrets"  # Compose secrets
 PEERS_DIR = "/run/peers"  # entry only: one preshared key per client
 
 STATE_FILE = "state.json"
 SETTINGS_FILE = "settings.json"
+
+LINE_LIMIT = 64 * 1024 * 1024  # bytes; a DesiredState of 10,000 clients is one line of 3 MB
 
 CLIENT_INTERFACE = "wg0"  # the entry's WireGuard interface
 

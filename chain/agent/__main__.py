@@ -16,7 +16,7 @@ import nftables
 from chain.agent.choice import choose
 from chain.agent.reports import Reports
 from chain.agent.routes import Routes
-from chain.contract import CLIENT_INTERFACE, MARK_TUNNEL, RUN_DIR, DesiredState, ExitReport, from_json
+from chain.contract import CLIENT_INTERFACE, HEALTH_FILE, LINE_LIMIT, MARK_TUNNEL, DesiredState, ExitReport, from_json
 from chain.node import lock, netlink, wireguard
 from chain.node.run import run
 from chain.node.supervise import log
@@ -24,8 +24,7 @@ from chain.node.supervise import log
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-HEALTH = Path(RUN_DIR, "healthy")
-LINE_LIMIT = 64 * 1024 * 1024
+HEALTH = Path(HEALTH_FILE)
 
 
 class Agent:
@@ -96,6 +95,7 @@ class Agent:
             lock.entry_switch(
                 {marks[name]: self._links[name] for name in sorted(opened)},
                 {group.mark: marks[chosen[group.name]] for group in state.groups if group.name in chosen},
+                ((group.mark, marks[name]) for group in state.groups for name in group.exits),
             )
         )
         switches = {interface: name in opened for name, interface in self._links.items()}
@@ -172,7 +172,7 @@ class Agent:
 
 def _client_status(state: DesiredState, chosen: Mapping[str, str]) -> list[dict[str, Any]]:
     peers: dict[str, tuple[str, int, int, int]] = {}
-    for line in run("wg", "show", CLIENT_INTERFACE, "dump").splitlines()[1:]:
+    for line in run("wg", "show", CLIENT_INTERFACE, "dump", secret=True).splitlines()[1:]:
         public_key, _, endpoint, _, *numbers, _ = line.split("\t")
         handshake, received, sent = map(int, numbers)
         peers[public_key] = (endpoint, handshake, received, sent)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from pyroute2 import IPRoute, NetlinkError
 
+from chain.node.run import WORST_METRIC
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chain.contract import DesiredState
 
 RULE_EXIT = 200  # after the tunnel's own and the clients' rules, before the resolvers'
-WORST_METRIC = 4_294_967_295
 
 
 class Routes:

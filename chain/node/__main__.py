@@ -50,6 +50,10 @@ def main() -> int:
 def _run() -> int:
     try:
         nft(lock.closed())  # the first act, before anything else is known
+    except (CommandError, OSError, subprocess.SubprocessError) as error:
+        log("node", f"ends, since the lock can't be loaded: {error}")
+        return 1
+    try:
         Path(RUN_DIR).mkdir(mode=0o755, exist_ok=True)
         if Path(CONFIG_DIR, STATE_FILE).exists():
             from chain.node.entry import Entry

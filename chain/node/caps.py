@@ -1,9 +1,10 @@
-"""Give up a capability for good, in this process and all its children."""
+"""Capabilities: see who has one; give one up for good, in this process and all its children."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 
 CAP_DAC_OVERRIDE, CAP_NET_ADMIN = 1, 12
 _VERSION_3 = 0x20080522
@@ -15,6 +16,13 @@ class _Header(ctypes.Structure):
 
 class _Data(ctypes.Structure):
     _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+def has(capability: int, pid: int) -> bool:
+    """Tell whether a process may use a capability now. Raises OSError if there is no such process."""
+    lines = Path("/proc", str(pid), "status").read_text().splitlines()
+    effective = next(line.split()[1] for line in lines if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> capability & 1)
 
 
 def drop(capability: int) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import random
+import socket
+import struct
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chain.contract import (
     CLIENT_INTERFACE,
     CONFIG_DIR,
+    HEALTH_FILE,
+    LINE_LIMIT,
     MARK_TUNNEL,
     PEERS_DIR,
     RUN_DIR,
@@ -30,13 +33,8 @@ from chain.node.run import interface_with, ip_batch, nft, run
 from chain.node.supervise import Daemon, log
 from chain.secret import Secret, is_wireguard_key, read_secret
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from chain.contract import Group
-
 CONTROL_SOCKET = Path(RUN_DIR, "control.sock")
-HEALTH = Path(RUN_DIR, "healthy")
+HEALTH = Path(HEALTH_FILE)
 PRIVATE_KEY = Path(SECRETS_DIR, "entry_private_key")
 
 # Order of the routing rules; the agent's rules, one per exit, lie between.
@@ -44,7 +42,6 @@ RULE_TUNNEL, RULE_CLIENTS, RULE_RESOLVERS, RULE_NOWHERE = 100, 110, 900, 1000
 TABLE_RESOLVERS = 99
 AGENT_PAUSE = 0.2  # seconds before a dead agent is started again
 REPLY_SECONDS = 60.0  # 10,000 clients on a slow machine
-LINE_LIMIT = 64 * 1024 * 1024  # bytes; a state of 10,000 clients is one line of 3 MB
 
 
 def preshared_keys(state: DesiredState) -> dict[str, str]:
@@ -71,7 +68,7 @@ class Entry:
         self._preshared: dict[str, str] = {}
         self._front = ""
         self._links: dict[str, str] = {}
-        self._resolvers: dict[str, tuple[Daemon, asyncio.Task[None]]] = {}
+        self._resolvers: dict[str, tuple[str, Daemon, asyncio.Task[None]]] = {}  # with the configuration each has
         self._loaded_lock = ""
         self._applying = asyncio.Lock()
         self._wireguard: Daemon | None = None
@@ -82,7 +79,7 @@ class Entry:
     async def run(self) -> None:
         """Run until cancelled. Raises RuntimeError when what the entry stands on can't be made."""
         HEALTH.unlink(missing_ok=True)
-        self._find_interfaces()
+        self._front, self._links = _interfaces(self._state)
         self._load_lock()
         self._private_key = read_secret(PRIVATE_KEY)
         if not is_wireguard_key(self._private_key.reveal()):
@@ -93,7 +90,7 @@ class Entry:
         log("entry", "locked")
         self._wireguard = await wireguard.create(CLIENT_INTERFACE)
         self._configure_interface()
-        await self._start_resolvers(self._state.groups)
+        await self._renew_resolvers()
         CONTROL_SOCKET.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve, CONTROL_SOCKET, limit=LINE_LIMIT)
         tasks = [asyncio.create_task(self._keep_agent())]
@@ -118,19 +115,6 @@ class Entry:
             await self._wireguard.stop()
 
     # Interfaces
-
-    def _find_interfaces(self) -> None:
-        front = interface_with(self._state.front.address)
-        if front is None:
-            raise RuntimeError("this container's front network is not the one in its state; run `chain up` again")
-        self._front = front
-        self._links = {}
-        for exit_ in self._state.exits:
-            name = interface_with(exit_.link.entry_address)
-            if name is None:
-                log("entry", f"exit {exit_.name}: no link to it in this container; run `chain up` again")
-            else:
-                self._links[exit_.name] = name
 
     def _take_identity(self) -> None:
         """Become reachable for exits under the address they use, only now that the lock is there."""
@@ -178,23 +162,28 @@ class Entry:
             self._loaded_lock = wanted
 
     async def _stop_resolver(self, name: str) -> None:
-        daemon, keeping = self._resolvers.pop(name)
+        _, daemon, keeping = self._resolvers.pop(name)
         keeping.cancel()
         await daemon.stop()
 
-    async def _start_resolvers(self, groups: Iterable[Group]) -> None:
-        for group in groups:
-            path = Path(RUN_DIR, f"unbound-{group.name}.conf")
-            path.write_text(unbound.config(self._state, group))
+    async def _renew_resolvers(self) -> None:
+        """Make one resolver run for each group, with its present configuration; touch none that has it."""
+        wanted = {group.name: (group, unbound.config(self._state, group)) for group in self._state.groups}
+        for name in list(self._resolvers):
+            if name not in wanted or self._resolvers[name][0] != wanted[name][1]:
+                await self._stop_resolver(name)
+        for name in wanted.keys() - self._resolvers.keys():
+            group, text = wanted[name]
+            path = Path(RUN_DIR, f"unbound-{name}.conf")
+            path.write_text(text)
             run("ip", "address", "replace", f"{group.resolver_address}/32", "dev", "lo")
             daemon = Daemon(
-                f"unbound-{group.name}",
+                f"unbound-{name}",
                 *("unbound", "-d", "-c", str(path)),
                 # It reads what strangers send: it is not to be able to open the lock.
                 before=lambda: caps.drop(caps.CAP_NET_ADMIN),
             )
-            await daemon.start()
-            self._resolvers[group.name] = (daemon, asyncio.create_task(_keep(daemon)))
+            self._resolvers[name] = (text, daemon, asyncio.create_task(_keep(daemon)))
 
     # The agent
 
@@ -207,7 +196,6 @@ class Entry:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=LINE_LIMIT,
-                env={**os.environ},
             )
             try:
                 refusal = (await self._tell_agent()).get("error")
@@ -253,6 +241,7 @@ class Entry:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            _refuse_powerless(writer)
             question = json.loads(await reader.readline())
             if question["verb"] == "apply":
                 async with self._applying:
@@ -268,18 +257,42 @@ class Entry:
 
     async def _apply(self, question: dict[str, Any]) -> dict[str, Any]:
         state = from_json(DesiredState, json.dumps(question["state"]))
-        resolver_before = {group.name: unbound.config(self._state, group) for group in self._state.groups}
+        front, links = _interfaces(state)  # raises before anything is changed
         self._state, self._preshared = state, question["preshared"]
-        self._find_interfaces()
-        self._load_lock()  # where groups or links changed, all exits are closed until the agent has opened them again
-        for group in state.groups:
-            if resolver_before.pop(group.name, None) != unbound.config(state, group):
-                if group.name in self._resolvers:
-                    await self._stop_resolver(group.name)
-                await self._start_resolvers([group])
-        for name in resolver_before:
-            await self._stop_resolver(name)
-        return await self._tell_agent()
+        self._front, self._links = front, links
+        try:
+            self._load_lock()  # where groups or links changed, all exits are closed until the agent has opened them
+            await self._renew_resolvers()
+        finally:
+            # The agent and the lock have to mean the same state, whatever else failed.
+            answer = await self._tell_agent()
+        return answer
+
+
+def _interfaces(state: DesiredState) -> tuple[str, dict[str, str]]:
+    """Find the front's interface and the one of each exit's link. Raises RuntimeError if the front's is not there."""
+    front = interface_with(state.front.address)
+    if front is None:
+        raise RuntimeError("this container's front network is not the one in its state; run `chain up` again")
+    links = {}
+    for exit_ in state.exits:
+        name = interface_with(exit_.link.entry_address)
+        if name is None:
+            log("entry", f"exit {exit_.name}: no link to it in this container; run `chain up` again")
+        else:
+            links[exit_.name] = name
+    return front, links
+
+
+def _refuse_powerless(writer: asyncio.StreamWriter) -> None:
+    """Raise PermissionError unless whoever asks may change this container's network anyway.
+
+    A resolver that strangers have taken over has not that capability, and is not to gain it by asking.
+    """
+    channel = writer.get_extra_info("socket")
+    pid, _, _ = struct.unpack("3i", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if not caps.has(caps.CAP_NET_ADMIN, pid):
+        raise PermissionError("only a process with NET_ADMIN may ask")
 
 
 async def _death_of(daemon: Daemon) -> None:
@@ -288,13 +301,16 @@ async def _death_of(daemon: Daemon) -> None:
 
 
 async def _keep(daemon: Daemon) -> None:
-    """Start a daemon again whenever it ends."""
+    """Start a daemon, and again whenever it ends or can't be started."""
     attempt = 0
     while True:
-        await daemon.ended.wait()
         attempt += 1
+        try:
+            await daemon.start()
+            await daemon.ended.wait()
+        except OSError as error:  # no memory or no process left, which may pass
+            log(daemon.name, f"could not be started: {error.strerror}")
         await asyncio.sleep(delay(attempt, random.random()))  # noqa: S311 - jitter, not a secret
-        await daemon.start()
 
 
 def load_state() -> DesiredState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import subprocess
 import time
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from chain.contract import (
     CONFIG_DIR,
+    HEALTH_FILE,
     MARK_PROBE,
     MARK_TUNNEL,
-    RUN_DIR,
     SECRETS_DIR,
     SETTINGS_FILE,
     ExitReport,
@@ -27,18 +28,17 @@ from chain.node.kinds.base import DialError, Tunnel
 from chain.node.probe import ping
 from chain.node.report import Reporter, statistics
 from chain.node.resolve import resolve
-from chain.node.run import interface_with, interfaces, ip_batch, network_of, nft, run
+from chain.node.run import WORST_METRIC, interface_with, interfaces, ip_batch, network_of, nft, run
 from chain.node.supervise import log
 from chain.secret import read_secret
 
 if TYPE_CHECKING:
     from chain.node.kinds.base import Kind
 
-HEALTH = Path(RUN_DIR, "healthy")
+HEALTH = Path(HEALTH_FILE)
 
 # Order of the routing rules.
 RULE_TUNNEL, RULE_ROUTED, RULE_CLIENTS, RULE_PROBE = 100, 110, 120, 130
-WORST_METRIC = 4_294_967_295
 
 # A provider without a near target is judged by public ones, which are asked rarely: they belong to strangers.
 PUBLIC_TARGETS = ("9.9.9.9", "1.1.1.1")
@@ -47,6 +47,8 @@ PROBE_TIMEOUT = 1.0
 BURST = 3  # probes after a missed one, before anything is done about it
 NEAR_PATIENCE = 4.0  # seconds that a near target has for its first answer before public ones are asked too
 FIRST_ANSWER_SECONDS = 10.0  # from a dialled tunnel to its first answered probe
+REVIVE_SECONDS = 2.5  # between two attempts to revive a tunnel that has not answered yet; each ends what it began
+STOOD_SECONDS = 30.0  # that a tunnel must have carried traffic for the next dial to follow at once
 
 
 class Exit:
@@ -58,6 +60,7 @@ class Exit:
         self._state, self._cause, self._since = "locked", "starting", time.time()
         self._address = ""
         self._latency: float | None = None
+        self._opened = math.inf  # when the tunnel was opened for traffic, on the monotonic clock
         self._sequence = 0
         self._kind: Kind
         self._reporter = Reporter(
@@ -96,7 +99,7 @@ class Exit:
             uplink = interface_with(address)
         else:
             others = [
-                item["ifname"] for item in interfaces() if item["ifname"] not in ("lo", link) and item.get("address")
+                item["ifname"] for item in interfaces() if item["ifname"] != link and item["link_type"] == "ether"
             ]
             uplink = others[0] if len(others) == 1 else None
         if link is None or uplink is None:
@@ -175,8 +178,9 @@ class Exit:
         attempt = 0
         while True:
             attempt += 1
-            self._become("dialling", "starting" if attempt == 1 else self._cause)
-            started = time.monotonic()
+            # With the cause of the last loss, for as long as nothing better is known.
+            self._become("dialling", self._cause)
+            self._opened = math.inf
             try:
                 await self._one_tunnel()
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
@@ -185,7 +189,7 @@ class Exit:
             finally:
                 self._close()
             # A tunnel that stood for a while was no failed attempt.
-            if time.monotonic() - started > FIRST_ANSWER_SECONDS * 3:
+            if time.monotonic() - self._opened > STOOD_SECONDS:
                 attempt = 0
             with contextlib.suppress(Exception):
                 await self._kind.hang_up()
@@ -229,7 +233,7 @@ class Exit:
 
     async def _first_answer(self, near: tuple[str, ...]) -> tuple[str, ...]:
         """Give the targets to rely on: the near ones, or public ones where no near one answers pings."""
-        started = time.monotonic()
+        started = revived = time.monotonic()
         while True:
             if near and await self._ask(near) is not None:
                 return near
@@ -240,7 +244,9 @@ class Exit:
             if time.monotonic() - started > FIRST_ANSWER_SECONDS:
                 asked = ", ".join(near if self._settings.probe_targets else (*near, *PUBLIC_TARGETS))
                 raise DialError(f"nothing answers through the tunnel ({asked} asked)")
-            await self._kind.revive()
+            if time.monotonic() - revived > REVIVE_SECONDS:
+                await self._kind.revive()
+                revived = time.monotonic()
 
     async def _burst(self, targets: tuple[str, ...]) -> bool:
         for _ in range(BURST):
@@ -269,6 +275,7 @@ class Exit:
         for name in (self._link, self._kind.interface):
             netlink.set_forwarding(name, on=True)
         HEALTH.touch()
+        self._opened = time.monotonic()
         self._become("up", "a probe was answered through the tunnel")
 
     def _close(self) -> None:

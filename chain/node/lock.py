@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TABLE = "inet vpn"  # `chain` is a reserved word there
 DNS_PORT = 53
+DOCKERS_RESOLVER = "127.0.0.11"  # asks from the host's network where the host's own resolver is a loopback one
 
 # Packets too big, unreachable, expired: without these, path-MTU discovery and quick failure die.
 _ICMP_ERRORS = "icmp type { destination-unreachable, time-exceeded, parameter-problem }"
@@ -98,6 +99,8 @@ def exit_lock(
   }}
   chain forward {{
     type filter hook forward priority filter; policy drop;
+    # What belongs to no known connection passes NAT unchanged, with the client's own address.
+    iifname @open ct state invalid drop
     iifname @open oifname {tunnel} ip saddr {{ {routed} }} jump outbound
     iifname {tunnel} oifname @open ip daddr {{ {routed} }} ct state established,related accept
     iifname @open meta l4proto tcp reject with tcp reset
@@ -109,6 +112,7 @@ def exit_lock(
   }}
   chain output {{
     type filter hook output priority filter; policy drop;
+    ip daddr {DOCKERS_RESOLVER} drop
     oifname lo accept
     oifname {link} ip saddr {own} ip daddr {entry} tcp dport {REPORT_PORT} accept
     oifname {link} ip saddr {own} ip daddr {entry} icmp type echo-reply accept
@@ -146,6 +150,8 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
   set open_marks {{ type mark; }}
   set open_links {{ type ifname; }}
   set open_pairs {{ type mark . ifname; }}
+  # Which open exits a group's connections may stay with: its own, chosen for new ones or not.
+  set open_members {{ type mark . mark; }}
   map resolver_group {{ type ipv4_addr : mark; {_elements([resolver_marks])}}}
   map group_port {{ type mark : inet_service; {_elements([group_ports])}}}
   set reporters {{ type ifname . ipv4_addr . ipv4_addr; {_elements([reporters] if reporters else [])}}}
@@ -161,17 +167,20 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
     fib daddr type local meta mark set ip saddr map @client_group accept
     fib daddr type local accept
     meta nfproto ipv6 goto refuse
-    ct state new jump choose
+    # A reset for a stray or late packet would end a connection that is well.
+    ct state invalid drop
+    meta mark set ip saddr map @client_group
+    ct state new goto choose
+    meta mark . ct mark @open_members meta mark set ct mark accept
     # Another exit means another address outside, which UDP and ICMP can live with and TCP can't.
-    meta l4proto != tcp ct mark != @open_marks jump choose
-    meta mark set ct mark
-    meta mark != @open_marks goto refuse
-    meta l4proto tcp ct state new tcp flags & (syn | ack | rst) == ack reject with tcp reset
+    meta l4proto != tcp goto choose
+    goto refuse
   }}
   chain choose {{
-    meta mark set ip saddr map @client_group
     meta mark set meta mark map @group_exit
     ct mark set meta mark
+    meta mark != @open_marks goto refuse
+    meta l4proto tcp ct state new tcp flags & (syn | ack | rst) == ack reject with tcp reset
   }}
   chain refuse {{
     counter name refused
@@ -211,6 +220,7 @@ ct original proto-dst {DNS_PORT} accept
   }}
   chain output {{
     type filter hook output priority filter; policy drop;
+    ip daddr {DOCKERS_RESOLVER} drop
     oifname lo accept
     oifname {front} meta mark {MARK_TUNNEL} udp sport {state.port} accept
     oifname {client} ip saddr {address} ct state established,related accept
@@ -229,13 +239,14 @@ ct original proto-dst {DNS_PORT} accept
 """)
 
 
-def entry_switch(exits: Mapping[int, str], groups: Mapping[int, int]) -> str:
+def entry_switch(exits: Mapping[int, str], groups: Mapping[int, int], members: Iterable[tuple[int, int]]) -> str:
     """Say which exits are open and which exit each group uses, in one transaction that repeats harmlessly.
 
-    `exits`: mark → interface of each open exit. `groups`: group's mark → its exit's mark.
+    `exits`: mark → interface of each open exit. `groups`: group's mark → its exit's mark. `members`: group's mark and
+    exit's mark of every exit in a group; those not open are left out here.
     Its cost depends on exits and groups only, never on clients.
     """
-    lines = [f"flush set {TABLE} {name}" for name in ("open_marks", "open_links", "open_pairs")]
+    lines = [f"flush set {TABLE} {name}" for name in ("open_marks", "open_links", "open_pairs", "open_members")]
     lines.append(f"flush map {TABLE} group_exit")
     if exits:
         pairs = ", ".join(f'{mark} . "{interface}"' for mark, interface in exits.items())
@@ -244,6 +255,8 @@ def entry_switch(exits: Mapping[int, str], groups: Mapping[int, int]) -> str:
             f"add element {TABLE} open_links {{ {_names(exits.values())} }}",
             f"add element {TABLE} open_pairs {{ {pairs} }}",
         ]
+    if staying := [f"{group} . {exit_}" for group, exit_ in members if exit_ in exits]:
+        lines.append(f"add element {TABLE} open_members {{ {', '.join(staying)} }}")
     if groups:
         pairs = ", ".join(f"{group} : {exit_}" for group, exit_ in groups.items())
         lines.append(f"add element {TABLE} group_exit {{ {pairs} }}")

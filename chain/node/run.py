@@ -7,18 +7,20 @@ import json
 import subprocess
 from typing import Any
 
+WORST_METRIC = 4_294_967_295  # of a route that is to be the last resort
+
 
 class CommandError(RuntimeError):
     """A program failed. The text holds its name and its own words, but none where its input was secret."""
 
 
 def run(*command: str, stdin: str | None = None, secret: bool = False) -> str:
-    """Run to the end, give its output; raises CommandError. `secret`: its input, which programs quote in errors."""
+    """Run to the end, give its output; raises CommandError, which quotes nothing of what is `secret`."""
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=20)
     if done.returncode and secret:
-        raise CommandError(f"{' '.join(command[:2])} refused what it was given")
+        raise CommandError(f"{' '.join(command[:2])} failed; its words are withheld, since a secret may be among them")
     if done.returncode:
-        raise CommandError(f"{' '.join(command[:4])}: {done.stderr.strip() or done.stdout.strip()}")
+        raise CommandError(f"{' '.join(command[:4])}: {done.stderr.strip()}")
     return done.stdout
 
 

@@ -48,7 +48,6 @@ class Daemon:
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
-        self.ended.clear()
         # A pipe of our own: asyncio's would not let a process count as ended while a grandchild holds its other end.
         output, given = os.pipe()
         try:
@@ -64,6 +63,7 @@ class Daemon:
             raise
         finally:
             os.close(given)
+        self.ended.clear()  # not before: a program that could not be started has not begun again
         reading = asyncio.create_task(self._read(output))
         self._tasks = (reading, asyncio.create_task(self._watch(self._process, reading)))
 

@@ -36,7 +36,7 @@ server:
   outgoing-range: 512
   num-queries-per-thread: 256
   prefetch: yes
-  # An answer that names a private address is a rebinding attack, unless the provider's own network is meant.
+  # An answer that names an address of this kind is a rebinding attack. Private ones can be the provider's own.
   private-address: 169.254.0.0/16
   private-address: 127.0.0.0/8
 remote-control:

@@ -71,7 +71,7 @@ def synchronise(interface: str, private_key: str, port: int, mark: int, peers: I
 
     `wg syncconf` keeps sessions too, but takes every peer's addresses away for a moment, which costs packets.
     """
-    text, stale = difference(run("wg", "show", interface, "dump"), private_key, port, mark, peers)
+    text, stale = difference(run("wg", "show", interface, "dump", secret=True), private_key, port, mark, peers)
     for key in stale:
         run("wg", "set", interface, "peer", key, "remove")
     if text:

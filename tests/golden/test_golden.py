@@ -22,6 +22,7 @@ from chain.render.clients import client_config
 from chain.secret import PLACEHOLDER, Secret
 
 if TYPE_CHECKING:
+    from chain.contract import DesiredState
     from chain.topology import Topology
     from tests.conftest import Golden
 
@@ -91,6 +92,11 @@ def test_each_secret_has_an_example_and_an_explanation() -> None:
     assert all((folder / name).read_text() == f"{PLACEHOLDER}\n" for name in examples)
 
 
+def members(state: DesiredState) -> list[tuple[int, int]]:
+    marks = {exit_.name: exit_.mark for exit_ in state.exits}
+    return [(group.mark, marks[name]) for group in state.groups for name in group.exits]
+
+
 def locks(found: Topology) -> dict[str, str]:
     """Give the rulesets of both roles, each as it is when all is well."""
     links = {exit_.name: f"eth{index}" for index, exit_ in enumerate(found.exits, start=1)}
@@ -98,6 +104,7 @@ def locks(found: Topology) -> dict[str, str]:
     switch = lock.entry_switch(
         {exit_.mark: links[exit_.name] for exit_ in found.state.exits},
         {group.mark: found.state.exits[0].mark for group in found.state.groups},
+        members(found.state),
     )
     settings = next(exit_.settings for exit_ in found.exits if exit_.kind == "wireguard")
     kind = WireGuard(settings, {"wg_private_key": Secret("unused")})

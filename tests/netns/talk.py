@@ -6,6 +6,7 @@ import contextlib
 import errno
 import select
 import socket
+import struct
 import sys
 import threading
 import time
@@ -104,6 +105,21 @@ def hold(source: str, target: str, port: str) -> None:
             print(errno.errorcode.get(error.errno or 0, "silence"), end="")
 
 
+def segments(source: str, target: str, port: str) -> None:
+    """Send one bare TCP segment for each combination of flags that ends or begins a connection, and one of neither."""
+    FIN, SYN, RST, ACK = 1, 2, 4, 16  # noqa: N806 - the field's own names
+    channel = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+    channel.bind((source, 0))
+    for number, flags in enumerate((SYN, ACK, FIN | ACK, RST, RST | ACK, FIN, SYN | ACK)):
+        head = struct.pack("!HHIIBBHHH", 40000 + number, int(port), 1000, 1000, 5 << 4, flags, 1000, 0, 0)
+        ends = socket.inet_aton(source) + socket.inet_aton(target)
+        total = sum(struct.unpack("!16H", ends + struct.pack("!HH", 6, len(head)) + head))
+        total = (total & 0xFFFF) + (total >> 16)
+        checksum = ~(total + (total >> 16)) & 0xFFFF
+        channel.sendto(head[:16] + struct.pack("!H", checksum) + head[18:], (target, 0))
+    print("sent")
+
+
 def path_mtu(source: str, target: str, port: str, size: str) -> None:
     """Send large datagrams that must not be fragmented, until the way is known to be narrower; print its width."""
     channel = open_udp(source)
@@ -129,6 +145,7 @@ if __name__ == "__main__":
         "ask": ask,
         "connect": connect,
         "hold": hold,
+        "segments": segments,
         "path-mtu": path_mtu,
     }
     verbs[sys.argv[1]](*sys.argv[2:])

@@ -58,8 +58,8 @@ def test_the_rulesets_of_every_example_load_and_repeating_them_changes_nothing(b
     entry = lock.entry_lock(state, front="eth0", links=links)
     clients = lock.entry_clients(state)
     marks = {exit_.mark: links[exit_.name] for exit_ in state.exits}
-    switch = lock.entry_switch(marks, {group.mark: state.exits[0].mark for group in state.groups})
-    shut = lock.entry_switch({}, {})
+    switch = lock.entry_switch(marks, {group.mark: state.exits[0].mark for group in state.groups}, [])
+    shut = lock.entry_switch({}, {}, [])
     exits = [
         exit_lock(exit_.settings, server=server, entry_open=entry_open)
         for exit_ in found.exits
@@ -220,6 +220,31 @@ def test_an_open_entry_is_forwarded_and_hidden_behind_the_tunnels_address(way: W
     assert way.entry.talk("connect", CLIENT, INTERNET, PORT) == NEAR
     assert way.provider.seen("before_clients") == 0
     assert way.exit.seen("after_uplink") == 0
+
+
+def test_segments_of_no_known_connection_do_not_show_a_clients_address(way: Way) -> None:
+    way.forward(on=True)
+    way.exit.watch(before_any="iifname link0 meta l4proto tcp")
+    way.provider.watch(before_hidden=f"ip saddr {NEAR} meta l4proto tcp")
+
+    def send() -> None:
+        before = way.exit.seen("before_any")
+        way.entry.talk("segments", CLIENT, "203.0.113.77", PORT)  # who answers none of them
+        eventually(lambda: way.exit.seen("before_any") == before + 7, "all segments at the exit")
+
+    send()
+    eventually(lambda: way.provider.seen("before_clients") == 7, "all of them at the provider, as there is no lock yet")
+    way.lock(entry_open=True)
+    send()
+    eventually(lambda: way.provider.seen("before_hidden") >= 1, "a segment that begins a connection")
+    assert way.provider.seen("before_clients") == 7
+
+
+def test_nobody_in_the_exit_can_ask_dockers_resolver(way: Way) -> None:
+    way.exit.ip("address add 127.0.0.11/32 dev lo")
+    assert way.exit.talk("send", "127.0.0.1", "127.0.0.11", 53, COUNT) == str(COUNT)
+    way.lock(entry_open=True)
+    assert way.exit.talk("send", "127.0.0.1", "127.0.0.11", 53, COUNT) == "0"
 
 
 def test_closing_ends_flows_that_are_old(way: Way) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -134,7 +135,8 @@ class Fork:
         """Open these exits and send the clients to one of them."""
         marks = {exit_.name: exit_.mark for exit_ in self.state.exits}
         groups = {group.mark: marks[name] for group in self.state.groups} if name else {}
-        self.entry.nft(lock.entry_switch({marks[exit_]: self.links[exit_] for exit_ in opened}, groups))
+        members = [(group.mark, marks[member]) for group in self.state.groups for member in group.exits]
+        self.entry.nft(lock.entry_switch({marks[exit_]: self.links[exit_] for exit_ in opened}, groups, members))
 
     def ask(self) -> str:
         return self.client.talk("ask", CLIENT, INTERNET, PORT)
@@ -181,6 +183,19 @@ def test_a_connection_that_its_exit_carries_goes_on_whoever_else_is_chosen(fork:
         fork.use("oslo", "paris", "oslo")
         assert held.communicate("go on\n")[0] == CLIENT
     assert fork.reached() == {"paris": True, "oslo": False}
+
+
+def test_a_connection_ends_when_its_exit_leaves_the_group_though_it_is_open(fork: Fork) -> None:
+    fork.use("paris", "paris", "oslo")
+    assert fork.ask() == CLIENT
+    with fork.client.begin("hold", CLIENT, INTERNET, PORT) as held:
+        group = replace(fork.state.groups[0], exits=("oslo",))
+        fork.state = replace(fork.state, groups=(group,))
+        fork.use("oslo", "paris", "oslo")
+        assert held.communicate("go on\n")[0] == "ECONNRESET"
+    before = fork.exits["paris"].seen("before_client")
+    assert fork.ask() == CLIENT
+    assert fork.exits["paris"].seen("before_client") == before
 
 
 def test_a_connection_whose_exit_is_closed_is_reset_when_it_sends(fork: Fork) -> None:

@@ -15,9 +15,9 @@ def test_an_error_holds_the_programs_words_and_never_its_input() -> None:
     assert "hunter2" not in str(failed.value)
 
 
-def test_a_program_that_says_nothing_on_its_error_output_is_quoted_from_the_other() -> None:
+def test_only_a_programs_error_output_is_quoted() -> None:
     with pytest.raises(CommandError, match=r"said here$"):
-        run("sh", "-c", "echo said here; exit 1")
+        run("sh", "-c", "echo 'its output, maybe a key'; echo said here >&2; exit 1")
 
 
 def test_success_is_told_from_failure() -> None:
