@@ -241,8 +241,9 @@ class Entry:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            line = await reader.readline()
             _refuse_powerless(writer)
-            question = json.loads(await reader.readline())
+            question = json.loads(line)
             if question["verb"] == "apply":
                 async with self._applying:
                     answer = await self._apply(question)

@@ -76,12 +76,15 @@ class Account:
 
     def dial(self) -> None:
         """Start both sides anew, with what they have now."""
+        self._restart_server()
+        docker("restart", "-t", "1", self._chain.container("exit-paris"))
+
+    def _restart_server(self) -> None:
         server = self._world.site.l2tp.name
         before = self._ready(server)
         docker("restart", "-t", "1", self._world.container(server))
         # A server that is not there yet would cost the exit a whole round of retransmissions.
         eventually(lambda: self._ready(server) > before, 60 * self._patience, "the server is ready")
-        docker("restart", "-t", "1", self._chain.container("exit-paris"))
 
     def _ready(self, server: str) -> int:
         return self._world.logs(server).splitlines().count("ready")
@@ -104,7 +107,8 @@ class Account:
         self._file.write_text(self._before)
         for role, value in self._files.items():
             write_atomic(self._chain.folder / "secrets" / f"paris_{role}", value + "\n", 0o600)
-        self.dial()
+        self._restart_server()
+        self._chain.up()  # which starts the exit anew, since its secrets' files are others
         self.opens()
 
     def _exit(self) -> dict[str, Any]:
