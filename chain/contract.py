@@ -23,6 +23,7 @@ _JSON_NAMES = {dict: "an object", list: "a list", str: "a text", int: "an intege
 RUN_DIR = "/run/chain"  # tmpfs: sockets, the health file, daemons' configuration with secrets in it
 HEALTH_FILE = f"{RUN_DIR}/healthy"  # there while traffic may flow; Docker's health check looks for it
 CONFIG_DIR = "/etc/chain"  # read-only directory mount with the one JSON document of that container
+MEMORY_DIR = "/var/lib/chain"  # entry only: a volume with where clients were last seen, which outlives restarts
 SECRETS_DIR = "/run/secrets"  # Compose secrets
 PEERS_DIR = "/run/peers"  # entry only: one preshared key per client
 

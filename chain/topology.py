@@ -46,7 +46,7 @@ TABLE_EXIT = 1000  # entry: + slot of the exit
 LINK_MTU = 1500  # Docker's bridges, and what uplinks are taken for unless chain.yaml says otherwise
 WIREGUARD_OVERHEAD = 80  # outer IPv6, UDP, WireGuard: clients may come over IPv6
 CLIENT_MTU_MAX = LINK_MTU - WIREGUARD_OVERHEAD
-WIREGUARD_PORT = 51820  # inside the entry; the published one is chain.yaml's
+WIREGUARD_PORT = 51820  # inside the entry, where the published one is taken by a resolver
 RESOLVER_PORT = 5300  # + index of the group
 
 DEFAULT_GROUP = "default"
@@ -187,7 +187,7 @@ def build(
         clients_subnet=str(subnet),
         clients_subnet6=str(prefix6),
         resolvers_subnet=str(resolvers),
-        port=WIREGUARD_PORT,
+        port=_port_inside(config.entry.port),
         mtu=config.entry.mtu or min([CLIENT_MTU_MAX, *(exit_.mtu for exit_ in exits)]),
         front=Front(address=str(front.subnet.network_address + FIRST), gateway=str(front.gateway), table=TABLE_FRONT),
         dns_upstreams=tuple(str(address) for address in config.dns.upstreams),
@@ -213,6 +213,11 @@ def build(
         exits=exits,
         state=replace(state, generation=generation),
     )
+
+
+def _port_inside(published: int) -> int:
+    """Give the entry's own WireGuard port: the published one, so that what the entry begins comes from there too."""
+    return WIREGUARD_PORT if RESOLVER_PORT <= published < RESOLVER_PORT + GROUPS_MAX else published
 
 
 def networks(built: Topology) -> tuple[Network, ...]:

@@ -13,18 +13,31 @@ from typing import TYPE_CHECKING, Any
 
 import nftables
 
+from chain.agent import endpoints
 from chain.agent.choice import choose
 from chain.agent.reports import Reports
 from chain.agent.routes import Routes
-from chain.contract import CLIENT_INTERFACE, HEALTH_FILE, LINE_LIMIT, MARK_TUNNEL, DesiredState, ExitReport, from_json
+from chain.contract import (
+    CLIENT_INTERFACE,
+    HEALTH_FILE,
+    LINE_LIMIT,
+    MARK_TUNNEL,
+    MEMORY_DIR,
+    DesiredState,
+    ExitReport,
+    from_json,
+)
 from chain.node import lock, netlink, wireguard
-from chain.node.run import run
+from chain.node.run import CommandError, run
 from chain.node.supervise import log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HEALTH = Path(HEALTH_FILE)
+ENDPOINTS = Path(MEMORY_DIR, "endpoints.json")
+REMEMBER_INTERVAL = 5.0
+CALL_INTERVAL, CALL_SECONDS = 2, 20.0
 
 
 class Agent:
@@ -38,6 +51,7 @@ class Agent:
         self._gone_since: dict[str, float] = {}
         self._open: frozenset[str] = frozenset()
         self._chosen: dict[str, str] = {}
+        self._remembered = endpoints.load(ENDPOINTS)
 
     async def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Do what one line says. Raises whatever its parts raise."""
@@ -48,6 +62,7 @@ class Agent:
         self._routes.install(state, self._links)
         self._load(lock.entry_clients(state))
         self._set_peers(state, question["private_key"], question["preshared"])
+        self._call_lost()
         await self._reports.listen(exit_ for exit_ in state.exits if exit_.name in self._links)
         self._switch()
         return {"generation": state.generation}
@@ -63,6 +78,43 @@ class Agent:
             if not client.psk_file or client.name in preshared
         ]
         wireguard.synchronise(CLIENT_INTERFACE, private_key, state.port, MARK_TUNNEL, peers)
+
+    # Where clients are
+
+    def _call_lost(self) -> None:
+        """Start handshakes with clients that were there a moment ago, before a restart."""
+        called = endpoints.lost(_dump(), self._remembered)
+        if not called:
+            return
+        log("agent", f"calling {len(called)} client(s) back")
+        try:
+            wireguard.call(CLIENT_INTERFACE, called, CALL_INTERVAL)
+        except CommandError as error:  # clients then come back by themselves, a little later
+            log("agent", str(error))
+        asyncio.get_running_loop().call_later(CALL_SECONDS, self._be_quiet, list(called))
+
+    def _be_quiet(self, keys: list[str]) -> None:
+        known = {client.public_key for client in self._state.clients} if self._state else set()
+        wireguard.be_quiet(CLIENT_INTERFACE, [key for key in keys if key in known])
+
+    async def remember(self) -> None:
+        """Keep on disk where clients are, for the next start."""
+        loaded = self._remembered
+        forget = time.monotonic() + endpoints.FRESH
+        while True:
+            await asyncio.sleep(REMEMBER_INTERVAL)
+            if self._state is None:
+                continue
+            front = self._state.front
+            found = endpoints.recent(_dump(), time.time(), (front.gateway, front.address))
+            if time.monotonic() < forget:  # those that are being called have no handshake yet
+                found = loaded | found
+            if found != self._remembered:
+                try:
+                    endpoints.save(ENDPOINTS, found)
+                except OSError as error:
+                    log("agent", f"where clients are can't be remembered: {error.strerror}")
+                self._remembered = found
 
     # Exits
 
@@ -170,9 +222,13 @@ class Agent:
         return sum(int(item["counter"]["packets"]) for item in objects if "counter" in item)
 
 
+def _dump() -> str:
+    return run("wg", "show", CLIENT_INTERFACE, "dump", secret=True)
+
+
 def _client_status(state: DesiredState, chosen: Mapping[str, str]) -> list[dict[str, Any]]:
     peers: dict[str, tuple[str, int, int, int]] = {}
-    for line in run("wg", "show", CLIENT_INTERFACE, "dump", secret=True).splitlines()[1:]:
+    for line in _dump().splitlines()[1:]:
         public_key, _, endpoint, _, *numbers, _ = line.split("\t")
         handshake, received, sent = map(int, numbers)
         peers[public_key] = (endpoint, handshake, received, sent)
@@ -194,12 +250,20 @@ def _client_status(state: DesiredState, chosen: Mapping[str, str]) -> list[dict[
     return result
 
 
+def _said(task: asyncio.Task[None]) -> None:
+    """Say why a task ended that should not have; what it does is a comfort, and no reason to stop."""
+    if not task.cancelled() and (error := task.exception()):
+        log("agent", f"clients' addresses are no longer remembered: {error}")
+
+
 async def main() -> None:
     """Serve until standard input ends, which it does when the supervisor is gone."""
     agent = Agent()
     reader = asyncio.StreamReader(limit=LINE_LIMIT)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    remembering = asyncio.create_task(agent.remember())
+    remembering.add_done_callback(_said)
     while line := await reader.readline():
         question = json.loads(line)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,9 @@ from chain.node.run import run, succeeds
 from chain.node.supervise import Daemon, log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+_AT_ONCE = 200  # peers in one command line
 _START_SECONDS = 30.0  # an emulated machine is slow
 
 
@@ -76,6 +78,25 @@ def synchronise(interface: str, private_key: str, port: int, mark: int, peers: I
         run("wg", "set", interface, "peer", key, "remove")
     if text:
         run("wg", "addconf", interface, "/dev/stdin", stdin=text, secret=True)
+
+
+def call(interface: str, endpoints: Mapping[str, str], keepalive: int) -> None:
+    """Send to these peers, public key → endpoint, every `keepalive` seconds from now on, which starts a handshake."""
+    items = iter(endpoints.items())
+    while part := tuple(itertools.islice(items, _AT_ONCE)):
+        settings = [
+            word
+            for key, endpoint in part
+            for word in ("peer", key, "endpoint", endpoint, "persistent-keepalive", str(keepalive))
+        ]
+        run("wg", "set", interface, *settings)
+
+
+def be_quiet(interface: str, keys: Iterable[str]) -> None:
+    """End what `call` began: packets go only where there is something to send."""
+    items = iter(keys)
+    while part := tuple(itertools.islice(items, _AT_ONCE)):
+        run("wg", "set", interface, *(word for key in part for word in ("peer", key, "persistent-keepalive", "0")))
 
 
 def difference(dump: str, private_key: str, port: int, mark: int, peers: Iterable[Peer]) -> tuple[str, list[str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from chain.contract import CONFIG_DIR, CONTRACT, PEERS_DIR, SETTINGS_FILE, STATE_FILE
+from chain.contract import CONFIG_DIR, CONTRACT, MEMORY_DIR, PEERS_DIR, SETTINGS_FILE, STATE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,6 +45,7 @@ def render(
             images=images,
             contract=CONTRACT,
             config_dir=CONFIG_DIR,
+            memory_dir=MEMORY_DIR,
             peers_dir=PEERS_DIR,
             # A change of its settings recreates that exit; the entry reads its state again without being recreated.
             settings_hash={name: _digest(text) for name, text in files.items()},

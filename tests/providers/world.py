@@ -210,7 +210,13 @@ class World:
         return docker("logs", self.container(service))
 
     def _is_ready(self, service: str) -> bool:
-        return "ready" in self.logs(service)
+        if "ready" in self.logs(service):
+            return True
+        name = self.container(service)
+        if docker("inspect", "-f", "{{.State.Status}}", name).strip() == "exited":
+            done = subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=False)
+            raise Failed(f"{service} ended: {done.stdout}{done.stderr}")
+        return False
 
     def container(self, service: str) -> str:
         return f"{self.site.project}-{service}-1"

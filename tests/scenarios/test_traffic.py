@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +15,12 @@ from world import INTERNET_HOST, World, docker, eventually
 from chain.api.project import write_atomic
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ground import Ground
     from scene import Chain
+
+FAR_HOST, FAR_CLIENT = "198.18.4.1", "198.18.4.2"
 
 pytestmark = pytest.mark.docker
 
@@ -71,6 +77,43 @@ def test_a_second_client_comes_in_while_the_first_streams(world: World, chain: C
         if opened() == before:
             break
     assert figures["lost"] == 0, figures
+
+
+@contextmanager
+def from_afar(world: World, service: str) -> Iterator[None]:
+    """Let a client reach the host from outside Docker's networks, as real ones do: its address is then seen."""
+    pid = docker("inspect", "-f", "{{.State.Pid}}", world.container(service)).strip()
+    host = partial(world.exec, "observer", "ip")
+    host("link", "add", "chain-far", "type", "veth", "peer", "name", "far0", "netns", pid)
+    try:
+        host("address", "add", f"{FAR_HOST}/30", "dev", "chain-far")
+        host("link", "set", "chain-far", "up")
+        inside = partial(world.inside, world.container(service), "ip")
+        inside("address", "add", f"{FAR_CLIENT}/30", "dev", "far0")
+        inside("link", "set", "far0", "up")
+        inside("route", "replace", world.clients_gateway, "via", FAR_HOST, "dev", "far0")
+        yield
+    finally:
+        host("link", "delete", "chain-far")
+
+
+@pytest.mark.long
+def test_a_client_is_called_back_by_an_entry_that_was_started_anew(world: World, chain: Chain, ground: Ground) -> None:
+    """By WireGuard's rules the client itself would notice after 15 s that its session is void."""
+    entry = chain.container("entry")
+    memory = ("exec", entry, "cat", "/var/lib/chain/endpoints.json")
+    with from_afar(world, "client2"):
+        chain.connect("tablet", "client2")
+        chain.answered("client2")
+        eventually(lambda: f'"{FAR_CLIENT}:' in docker(*memory, check=False), 60, "the client's address is remembered")
+        with streaming(world, new_token(), 20, "client2") as figures:
+            docker("restart", "-t", "1", entry)
+            eventually(chain.entry_status, 120, "the entry is back")
+            chain.answered("client2")
+        assert "calling 1 client(s) back" in chain.run("logs", "entry").stdout
+        assert figures["gap_ms"] < 12_000 * ground.patience, figures
+    chain.run("client", "remove", "tablet")
+    chain.knock()
 
 
 def test_up_again_changes_nothing(chain: Chain) -> None:
