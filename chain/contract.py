@@ -113,6 +113,11 @@ class DesiredState:
     version: int = CONTRACT
 
 
+# What a running entry takes over when it is told to `apply`. The rest of its state it reads at its start alone: a
+# change of it makes the container anew.
+APPLIED = ("generation", "dns_upstreams", "groups", "exits", "clients")
+
+
 @dataclass(frozen=True)
 class Uplink:
     """The exit's network towards its provider. `address` is empty where Docker chooses it."""

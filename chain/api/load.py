@@ -42,7 +42,7 @@ class Loaded:
     def files(self, root: str = "..") -> dict[str, str]:
         """Render everything that goes below `run/`, or another folder with `root` as its way to the project's."""
         names = {folder: image.name for folder, image in self.images.items()}
-        return render(self.topology, REGISTRY, names, load_template, root)
+        return render(self.topology, REGISTRY, names, load_template, root, key_stamp=_stamp(self.project.entry_key))
 
 
 def load_template(name: str) -> str:
@@ -97,7 +97,7 @@ def _stamp(path: Path) -> str:
     try:
         found = path.stat()
     except OSError:
-        return ""  # reported by `check_secrets`, with all else that is wrong
+        return ""  # an exit's is reported by `check_secrets`, the entry's is yet to be made
     return f"{found.st_ino}-{found.st_mtime_ns}"
 
 

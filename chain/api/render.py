@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def write(loaded: Loaded, output: Path | None) -> list[Path]:
     """Write the rendered files to run/, or to another folder for a look at them; give their paths."""
     if output is None:
-        files = loaded.files()
         with changing(loaded.project):
             ensure_entry_key(loaded.project)
+            files = loaded.files()  # with the key's stamp
             observed = Observed(read_files(loaded.project.run), (), None, frozenset())
             write_files(loaded.project, files, plan(files, (), "", observed))
         return [loaded.project.run / name for name in files]

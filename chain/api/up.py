@@ -74,14 +74,15 @@ def check(project: Project, engine: Engine, progress: Progress) -> Loaded:
 
 def reconcile(loaded: Loaded, engine: Engine, progress: Progress) -> tuple[Step, ...]:
     """Write what is to be written and have Compose take it; give the steps. Raises ChainError."""
-    files = loaded.files()
-    steps = plan(files, services(loaded), loaded.topology.state.generation, observe(loaded, engine))
+    files, observed = loaded.files(), observe(loaded, engine)
+    steps = plan(files, services(loaded), loaded.topology.state.generation, observed)
     composing = any(step.verb == "compose" for step in steps)
     if composing:
         with progress.step("Checking the engine's host"):
             check_host(loaded, engine, progress)
     ensure_entry_key(loaded.project)
-    write_files(loaded.project, files, steps)
+    # Rendered before there was a key, the Compose file lacks its stamp: the next run would take that for a new key.
+    write_files(loaded.project, loaded.files() if observed.missing_keys else files, steps)
     if composing:
         with progress.step("Starting containers"):
             compose_up(loaded, engine)

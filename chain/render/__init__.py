@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from chain.contract import CONFIG_DIR, CONTRACT, PEERS_DIR, SETTINGS_FILE, STATE_FILE
+from chain.contract import APPLIED, CONFIG_DIR, CONTRACT, PEERS_DIR, SETTINGS_FILE, STATE_FILE, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,11 +26,13 @@ def render(
     images: Mapping[str, str],
     load: Callable[[str], str],
     root: str = "..",
+    *,
+    key_stamp: str = "",
 ) -> dict[str, str]:
     """Render every file of a chain.
 
     `images` maps an image's folder to its full name; `load` reads a template; `root` is the way from the Compose
-    file's folder to the project's.
+    file's folder to the project's; `key_stamp` changes when the entry's key is written anew.
     """
     files = {f"entry/{STATE_FILE}": _pretty(topology.state)}
     for exit_ in topology.exits:
@@ -46,8 +48,12 @@ def render(
             contract=CONTRACT,
             config_dir=CONFIG_DIR,
             peers_dir=PEERS_DIR,
-            # A change of its settings recreates that exit; the entry reads its state again without being recreated.
+            # A change of its settings recreates that exit; the entry reads most of its state again without that.
             settings_hash={name: _digest(text) for name, text in files.items()},
+            entry_hash=_digest(
+                to_json({key: part for key, part in vars(topology.state).items() if key not in APPLIED})
+            ),
+            key_hash=_digest(key_stamp),
             secrets_hash={
                 exit_.name: _digest(" ".join(f"{secret.path} {secret.stamp}" for secret in exit_.secrets))
                 for exit_ in topology.exits

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chain.api import up
+from chain.api.clients import ensure_entry_key
 from chain.api.load import Loaded, load
 from chain.api.progress import Silent
-from chain.api.up import check_owner, hint_for, observe, services, stragglers, wait
+from chain.api.up import check_owner, hint_for, observe, reconcile, services, stragglers, wait
 from chain.errors import ChainError, ExitCode
 
 if TYPE_CHECKING:
@@ -130,6 +131,23 @@ def test_a_changed_state_is_applied_before_any_waiting(project: Project, engine:
     engine.applied = {"generation": "1"}
     assert wait(load_first(project, engine), engine, Silent(), SECONDS) == new
     assert engine.asked == ["apply"]
+
+
+def test_the_entry_gets_a_label_of_its_key_also_where_up_made_that(
+    project: Project, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(up, "check_host", lambda *_: None)
+    monkeypatch.setattr(up, "compose_up", lambda *_: None)
+    reconcile(load(project, engine), engine, Silent())
+    for service in ("entry", "exit-paris"):
+        engine.runs(service)
+    assert reconcile(load(project, engine), engine, Silent()) == ()
+    project.entry_key.rename(project.secrets / "old")
+    ensure_entry_key(project)
+    assert [str(step) for step in reconcile(load(project, engine), engine, Silent())] == [
+        "write compose.yaml: changed",
+        "compose up: changed: compose.yaml",
+    ]
 
 
 def test_a_chain_of_the_same_name_in_another_folder_is_not_taken_over(project: Project, engine: ScriptedEngine) -> None:

@@ -1,0 +1,60 @@
+"""What changes in chain.yaml, or beside it, reaches a running chain; what does not is left as it was."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from world import INTERNET_HOST
+
+from chain.api import keys
+from chain.api.project import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ground import Ground
+    from scene import Chain
+    from world import World
+
+pytestmark = pytest.mark.docker
+
+UP = ("up", "--json", "--wait", "240")
+
+
+@pytest.fixture
+def changed(chain: Chain, world: World) -> Iterator[Chain]:
+    """The chain, brought back at the end to what it was."""
+    key = chain.folder / "secrets" / "entry_private_key"
+    text, private = chain.file.read_text(), key.read_text()
+    yield chain
+    chain.file.write_text(text)
+    if key.read_text() != private:
+        write_atomic(key, private, 0o600)
+    chain.up()
+    dress(world, chain)
+
+
+def dress(world: World, chain: Chain) -> None:
+    """Give the client its configuration as the chain shows it now."""
+    config = json.loads(chain.run("client", "show", "phone", "--json").stdout)["config"]
+    world.exec("client", "ip", "address", "flush", "dev", "wg0")
+    world.exec("client", "python3", "client.py", "up", stdin=config)
+    chain.knock()
+
+
+def test_a_clients_network_and_an_entrys_key_that_are_new(changed: Chain, world: World, ground: Ground) -> None:
+    config = yaml.safe_load(changed.file.read_text())
+    config["entry"] |= {"subnet": "10.13.14.0/24", "mtu": 1300}
+    config["clients"]["phone"]["address"] = "10.13.14.2"
+    changed.file.write_text(yaml.safe_dump(config, sort_keys=False))
+    write_atomic(changed.folder / "secrets" / "entry_private_key", keys.new_private_key().reveal() + "\n", 0o600)
+    steps = json.loads(changed.run(*UP).stdout)["steps"]
+    assert any(step.startswith("compose up") for step in steps), steps
+    dress(world, changed)
+    assert changed.answered()["seen"] == ground.preferred.outside
+    names = json.loads(world.exec("client", "python3", "client.py", "dns", "10.13.14.1", "a.example"))
+    assert names == [INTERNET_HOST, ground.preferred.outside]
+    assert json.loads(changed.run(*UP).stdout)["steps"] == []
