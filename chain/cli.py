@@ -346,9 +346,10 @@ def client_add(
 ) -> None:
     """Make a client's keys, print its configuration, and let it in at once; the others' traffic flows on."""
     from chain.api import clients
-    from chain.api.apply import apply_if_running
+    from chain.api.apply import apply_if_running, check_applicable
 
     project, engine = _project(file), _engine()
+    check_applicable(project, engine, group)
     made = clients.add(project, engine, name, group)
     _print_client(made, qr=qr, as_json=as_json)  # first: it exists, whatever becomes of the engine
     if not apply_if_running(project, engine):
@@ -394,9 +395,10 @@ def client_remove(
 ) -> None:
     """Keep a client out from now on, and forget its keys."""
     from chain.api import clients
-    from chain.api.apply import apply_if_running
+    from chain.api.apply import apply_if_running, check_applicable
 
     project, engine = _project(file), _engine()
+    check_applicable(project, engine, None)
     clients.remove(project, engine, name)
     applied = apply_if_running(project, engine)
     clients.forget(project, engine, name)

@@ -94,7 +94,7 @@ class Front:
 
 @dataclass(frozen=True)
 class DesiredState:
-    """All the entry has to know; `generation` is a hash of the rest."""
+    """All the entry has to know; `generation` is made of hashes of the rest."""
 
     chain: str
     generation: str

@@ -204,15 +204,27 @@ def build(
         ),
         clients=clients,
     )
-    generation = hashlib.sha256(to_json(state).encode()).hexdigest()[:12]
     return Topology(
         name=config.name,
         project=f"chain-{config.name}",
         port=config.entry.port,
         front=front,
         exits=exits,
-        state=replace(state, generation=generation),
+        state=sealed(state),
     )
+
+
+def sealed(state: DesiredState) -> DesiredState:
+    """Give a state its generation: a hash of all but the clients, a dash, a hash of these."""
+    parts = (replace(state, generation="", clients=()), state.clients)
+    return replace(
+        state, generation="-".join(hashlib.sha256(to_json(part).encode()).hexdigest()[:12] for part in parts)
+    )
+
+
+def settings_of(generation: str) -> str:
+    """Give the part of a generation that stays the same while only clients come and go."""
+    return generation.partition("-")[0]
 
 
 def networks(built: Topology) -> tuple[Network, ...]:

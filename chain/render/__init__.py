@@ -14,10 +14,12 @@ from chain.contract import APPLIED, CONFIG_DIR, CONTRACT, PEERS_DIR, SETTINGS_FI
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from chain.contract import DesiredState
     from chain.exits.base import ExitKind
     from chain.topology import Topology
 
 COMPOSE_FILE = "compose.yaml"
+ENTRY_FILE = f"entry/{STATE_FILE}"
 
 
 def render(
@@ -34,7 +36,7 @@ def render(
     `images` maps an image's folder to its full name; `load` reads a template; `root` is the way from the Compose
     file's folder to the project's; `key_stamp` changes when the entry's key is written anew.
     """
-    files = {f"entry/{STATE_FILE}": _pretty(topology.state)}
+    files = {ENTRY_FILE: entry_file(topology.state)}
     for exit_ in topology.exits:
         files[f"exits/{exit_.name}/{SETTINGS_FILE}"] = _pretty(exit_.settings)
     files[COMPOSE_FILE] = (
@@ -61,6 +63,11 @@ def render(
         )
     )
     return files
+
+
+def entry_file(state: DesiredState) -> str:
+    """Give the text of the file that the entry reads."""
+    return _pretty(state)
 
 
 def _digest(text: str) -> str:

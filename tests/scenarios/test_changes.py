@@ -11,6 +11,7 @@ from world import INTERNET_HOST
 
 from chain.api import keys
 from chain.api.project import write_atomic
+from chain.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,3 +59,24 @@ def test_a_clients_network_and_an_entrys_key_that_are_new(changed: Chain, world:
     names = json.loads(world.exec("client", "python3", "client.py", "dns", "10.13.14.1", "a.example"))
     assert names == [INTERNET_HOST, ground.preferred.outside]
     assert json.loads(changed.run(*UP).stdout)["steps"] == []
+
+
+def test_a_client_that_comes_brings_no_other_change_with_it(changed: Chain, world: World, ground: Ground) -> None:
+    changed.answered()
+    before = changed.entry_status()
+    config = yaml.safe_load(changed.file.read_text())
+    config |= {"network": {"pool": "10.214.32.0/20"}, "groups": {"far": {"exits": ["oslo"]}}}
+    changed.file.write_text(yaml.safe_dump(config, sort_keys=False))
+    refused = changed.run("client", "add", "tablet", "--group", "far", check=False)
+    assert (refused.returncode, "`chain up`" in refused.stderr) == (ExitCode.CONFIG, True)
+    assert not list(changed.folder.glob("secrets/*/tablet"))
+    try:
+        changed.connect("tablet", "client2")
+        assert changed.answered()["seen"] == changed.answered("client2")["seen"] == ground.preferred.outside
+        after = changed.entry_status()
+        assert after["groups"] == before["groups"]
+        assert [client["name"] for client in after["clients"]] == ["phone", "tablet"]
+        assert "chain.yaml has changed since" in changed.run("status").stdout
+    finally:
+        changed.run("client", "remove", "tablet", check=False)
+    assert [client["name"] for client in changed.entry_status()["clients"]] == ["phone"]
