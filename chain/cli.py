@@ -201,8 +201,7 @@ def up(
         return
     if not outcome.steps:
         typer.echo("Nothing had to change.")
-    for problem in outcome.problems:
-        typer.echo(f"warning: {problem}", err=True)
+    _warn(outcome.problems)
     _print_exits(outcome.status)
 
 
@@ -221,6 +220,7 @@ def down(*, file: FileOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def status(*, file: FileOption = None, as_json: JsonOption = False) -> None:
     """Show exits, groups and clients as they are."""
+    from chain.api.apply import kept_out
     from chain.api.status import status as look
 
     loaded, engine = _load(file)
@@ -230,6 +230,7 @@ def status(*, file: FileOption = None, as_json: JsonOption = False) -> None:
     elif found["running"]:
         _print_exits(found)
         _print_clients(found["clients"])
+        _warn(kept_out(found))
         if found["generation"] != found["wanted"]:
             typer.echo("chain.yaml has changed since: `chain up` applies it.")
     else:
@@ -352,8 +353,10 @@ def client_add(
     check_applicable(project, engine, group)
     made = clients.add(project, engine, name, group)
     _print_client(made, qr=qr, as_json=as_json)  # first: it exists, whatever becomes of the engine
-    if not apply_if_running(project, engine):
+    warnings = apply_if_running(project, engine)
+    if warnings is None:
         typer.echo("The chain is not running; `chain up` lets this client in.", err=True)
+    _warn(warnings)
 
 
 @client_app.command("list")
@@ -400,9 +403,15 @@ def client_remove(
     project, engine = _project(file), _engine()
     check_applicable(project, engine, None)
     clients.remove(project, engine, name)
-    applied = apply_if_running(project, engine)
+    warnings = apply_if_running(project, engine)
     clients.forget(project, engine, name)
-    typer.echo(f"Removed {name}." + ("" if applied else " The chain is not running."))
+    typer.echo(f"Removed {name}." + (" The chain is not running." if warnings is None else ""))
+    _warn(warnings)
+
+
+def _warn(problems: Iterable[Problem] | None) -> None:
+    for problem in problems or ():
+        typer.echo(f"warning: {problem}", err=True)
 
 
 def _print_client(made: Any, *, qr: bool, as_json: bool) -> None:

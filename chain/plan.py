@@ -32,6 +32,7 @@ class Observed:
     unfinished: bool = False  # files were written, and Compose has not taken them since
     overlaid: frozenset[str] = frozenset()  # services whose containers were made with other Compose files too
     missing_keys: tuple[str, ...] = ()  # secrets that are made here, not given
+    kept_out: tuple[str, ...] = ()  # clients whose keys the entry did not find when it last looked
 
 
 def plan(files: Mapping[str, str], services: Iterable[str], generation: str, observed: Observed) -> tuple[Step, ...]:
@@ -61,4 +62,6 @@ def plan(files: Mapping[str, str], services: Iterable[str], generation: str, obs
         steps.append(Step("compose", "up", "an earlier change has not been taken over"))
     if observed.generation is not None and observed.generation != generation:
         steps.append(Step("apply", "entry", f"it runs generation {observed.generation}, wanted is {generation}"))
+    elif observed.kept_out:
+        steps.append(Step("apply", "entry", f"kept out so far: {', '.join(observed.kept_out)}"))
     return tuple(steps)

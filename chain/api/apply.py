@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chain import topology
 from chain.api.load import load
@@ -13,6 +13,8 @@ from chain.errors import ChainError, ExitCode, Problem
 from chain.render import ENTRY_FILE, entry_file
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from chain.api.load import Loaded
     from chain.api.project import Project
     from chain.engine.connection import Engine
@@ -41,16 +43,17 @@ def check_applicable(project: Project, engine: Engine, group: str | None) -> Non
             )
 
 
-def apply_if_running(project: Project, engine: Engine) -> bool:
-    """Have a running entry take the clients as they are now. False: it is not running. Raises ChainError.
+def apply_if_running(project: Project, engine: Engine) -> list[Problem] | None:
+    """Have a running entry take the clients as they are now. None: it is not running. Raises ChainError.
 
     Only the entry's own file is written, and only the clients in it: other changes in chain.yaml wait for `chain up`.
+    Gives what is wrong with some clients and keeps nobody else out.
     """
     with changing(project):
         loaded = load(project, engine)
         running = running_state(loaded, engine)
         if running is None:
-            return False
+            return None
         state = combined(running, loaded.topology.state)
         write_atomic(project.run / ENTRY_FILE, entry_file(state), 0o644)
         answer = engine.ask_entry(state.chain, "apply")
@@ -61,7 +64,19 @@ def apply_if_running(project: Project, engine: Engine) -> bool:
                 ),
                 ExitCode.NOT_UP,
             )
-        return True
+        return kept_out(answer)
+
+
+def kept_out(answer: Mapping[str, Any]) -> list[Problem]:
+    """Say who is kept out, as the entry's answer tells. Older entries tell nothing."""
+    return [
+        Problem(
+            f"client {name}",
+            f"it is kept out: the entry found no key in secrets/peers/{name}",
+            f"restore that file and run `chain up`; or `chain client remove {name}`, and add it again",
+        )
+        for name in answer.get("kept_out", ())
+    ]
 
 
 def running_state(loaded: Loaded, engine: Engine) -> DesiredState | None:

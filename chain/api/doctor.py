@@ -17,7 +17,7 @@ from chain.errors import ChainError, ExitCode
 from chain.exits import REGISTRY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from chain.api.load import Loaded
@@ -75,23 +75,25 @@ def of_folder(file: Path | None, engine: Engine) -> tuple[Loaded | None, list[Fi
         found += [unchecked(name, NO_CONFIG) for name in ("secrets", "folder", "entry.endpoint")]
         return None, found
     found.append(Finding("configuration", "ok", f"{project.file}, with {', '.join(loaded.config.exits)}"))
-    mounted = sum(len(exit_.secrets) for exit_ in loaded.topology.exits)
+    clients = [client.name for client in loaded.topology.state.clients]
+    mounted = sum(len(exit_.secrets) for exit_ in loaded.topology.exits) + len(clients)
     found += _tried(
         "secrets",
         lambda: check_secrets(loaded),
         f"{mounted} found, none open to everybody",
         "exits can't dial without them, and they are for nobody else's eyes",
     )
-    found += _generated(project)
+    found += _generated(project, clients)
     why = "`chain up` writes run/ and makes keys"
     found += _tried("folder", lambda: check_writable(project), f"{project.root} can be written to", why)
     return loaded, found
 
 
-def _generated(project: Project) -> list[Finding]:
-    """Examine the keys that `chain` made itself."""
+def _generated(project: Project, clients: Collection[str]) -> list[Finding]:
+    """Examine the keys that `chain` made itself, but for those that these clients share with the entry."""
     folders = [folder for folder in (project.client_keys, project.peer_keys) if is_there(folder)]
     keys = [project.entry_key, *(key for folder in folders for key in folder.glob("*"))]
+    keys = [key for key in keys if key.parent != project.peer_keys or key.name not in clients]
     problems = [problem_with_secret(key, "wireguard-key") for key in keys if is_there(key)]
     why = "whoever has it can pass for the entry or for a client"
     return [

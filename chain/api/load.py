@@ -121,6 +121,15 @@ def check_secrets(loaded: Loaded) -> None:
                 if not is_there(path) and users[secret.role] == 1 and spec.override is None:
                     hint += f"; the name secrets/{secret.role} does too"
                 problems.append(Problem(problem.where, f"{problem.what} ({about})", hint))
+    for client in loaded.topology.state.clients:
+        path = loaded.project.peer_keys / client.psk_file
+        problem = problem_with_secret(path, "wireguard-key")
+        if problem:
+            hint = problem.hint
+            if not is_there(path):
+                hint = f"restore it from your copy; or `chain client remove {client.name}`, and add it again"
+            about = f"client {client.name}: the key that it shares with the entry"
+            problems.append(Problem(problem.where, f"{problem.what} ({about})", hint))
     if problems:
         raise ChainError(problems, ExitCode.CONFIG)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from chain import topology
 from chain.api import load as loading
+from chain.api.apply import kept_out
 from chain.api.clients import ensure_entry_key, missing_keys
 from chain.api.preflight import check_folder, check_host, check_programs
 from chain.api.project import changing, make_folder, write_atomic
@@ -17,7 +19,7 @@ from chain.plan import Observed, Step, plan
 from chain.render import COMPOSE_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from chain.api.load import Loaded
@@ -128,18 +130,18 @@ def observe(loaded: Loaded, engine: Engine) -> Observed:
     name = loaded.topology.name
     states = engine.containers(name)
     own_file = str(loaded.project.run / COMPOSE_FILE)
-    try:
-        generation = engine.ask_entry(name, "status")["generation"]
-    except ChainError:
-        generation = None
+    status: dict[str, Any] = {}
+    with contextlib.suppress(ChainError):  # it does not run, or not yet
+        status = engine.ask_entry(name, "status")
     return Observed(
         files=read_files(loaded.project.run),
         missing_images=(),
-        generation=generation,
+        generation=status.get("generation"),
         running=frozenset(state.service for state in states if state.state == "running"),
         unfinished=(loaded.project.run / UNFINISHED).exists(),
         overlaid=frozenset(state.service for state in states if state.compose_files not in ("", own_file)),
         missing_keys=missing_keys(loaded.project),
+        kept_out=tuple(status.get("kept_out", ())),
     )
 
 
@@ -204,31 +206,51 @@ def wait(loaded: Loaded, engine: Engine, progress: Progress, seconds: float) -> 
     status: dict[str, Any] | None = None
     broken: list[ContainerState] = []
     patience: float | None = None
-    applied = False
+    generation, applied = loaded.topology.state.generation, False
     restarts = {state.id: state.restarts for state in engine.containers(name)}
     for status in engine.watch_entry(name, seconds):
-        if status and status["generation"] != loaded.topology.state.generation:
-            # Before any waiting: the new state may be what lets a tunnel be used. Once: it is the newest there is.
-            if not applied:
-                engine.ask_entry(name, "apply")
-                applied = True
-            continue
+        if status and (status["generation"] != generation or (status.get("kept_out") and not applied)):
+            # Before any waiting: the new state may be what lets a tunnel be used.
+            generation, applied = _apply(name, engine, progress), True
+            if status["generation"] != generation:
+                continue
         if status:
             progress.detail(", ".join(f"{exit_['name']} {exit_['state']}" for exit_ in status["exits"]))
-            if all(group["exit"] for group in status["groups"]):
+            if _carries(status):
                 if all(exit_["open"] for exit_ in status["exits"]):
                     return status
                 patience = patience or time.monotonic() + STRAGGLER_SECONDS
                 if time.monotonic() > patience:
                     return status
-        broken = [
-            state
-            for state in engine.containers(name)
-            if state.restarts - restarts.get(state.id, 0) > FEW_RESTARTS or state.state == "exited"
-        ]
-        if broken:
+        if broken := _broken(engine.containers(name), restarts):
             break
+    if status and status["generation"] == generation and _carries(status) and not broken:
+        return status  # there was no time to wait for the stragglers, who are no more than a warning
     raise _not_up(name, engine, status, broken)
+
+
+def _apply(name: str, engine: Engine, progress: Progress) -> str:
+    """Have the entry read its file; give the generation that is in force then.
+
+    It may be newer than what was loaded here: another command can have added a client meanwhile.
+    """
+    answer = engine.ask_entry(name, "apply")
+    for problem in kept_out(answer):
+        progress.note(f"warning: {problem}")
+    return str(answer["generation"])
+
+
+def _broken(states: Iterable[ContainerState], restarts: Mapping[str, int]) -> list[ContainerState]:
+    """Pick the containers that do not stay up. `restarts`: those of former times, by container."""
+    return [
+        state
+        for state in states
+        if state.restarts - restarts.get(state.id, 0) > FEW_RESTARTS or state.state == "exited"
+    ]
+
+
+def _carries(status: dict[str, Any]) -> bool:
+    return all(group["exit"] for group in status["groups"])
 
 
 def _not_up(name: str, engine: Engine, status: dict[str, Any] | None, broken: list[ContainerState]) -> ChainError:
@@ -250,6 +272,9 @@ def _not_up(name: str, engine: Engine, status: dict[str, Any] | None, broken: li
         if service not in blamed:
             blamed.append(service)
             problems.append(problem)
+    if not problems:
+        what = "it did not say in time that it has what chain.yaml asks for"
+        problems.append(Problem("container entry", what, "`chain up` goes on from here; `--wait` gives it more time"))
     logs = [f"── {service} ──\n{engine.log_tail(states[service].id)}" for service in blamed if service in states]
     return ChainError(problems, ExitCode.NOT_UP, detail="\n\n".join(logs))
 

@@ -61,7 +61,7 @@ def test_a_clients_network_and_an_entrys_key_that_are_new(changed: Chain, world:
     assert json.loads(changed.run(*UP).stdout)["steps"] == []
 
 
-def test_a_client_that_comes_brings_no_other_change_with_it(changed: Chain, world: World, ground: Ground) -> None:
+def test_a_client_that_comes_brings_no_other_change_with_it(changed: Chain, ground: Ground) -> None:
     changed.answered()
     before = changed.entry_status()
     config = yaml.safe_load(changed.file.read_text())
@@ -80,3 +80,23 @@ def test_a_client_that_comes_brings_no_other_change_with_it(changed: Chain, worl
     finally:
         changed.run("client", "remove", "tablet", check=False)
     assert [client["name"] for client in changed.entry_status()["clients"]] == ["phone"]
+
+
+def test_a_client_whose_key_is_missing_is_kept_out_loudly_until_it_is_back(changed: Chain) -> None:
+    changed.answered()
+    peer = changed.folder / "secrets" / "peers" / "phone"
+    key = peer.read_text()
+    peer.unlink()
+    try:
+        warned = changed.run("client", "add", "tablet")
+        assert "warning: client phone: it is kept out" in warned.stderr
+        assert "client tablet" not in warned.stderr
+        assert "warning: client phone: it is kept out" in changed.run("status").stderr
+        refused = changed.run("up", check=False)
+        assert (refused.returncode, str(peer) in refused.stderr) == (ExitCode.CONFIG, True)
+    finally:
+        write_atomic(peer, key, 0o600)
+    assert json.loads(changed.run(*UP).stdout)["steps"] == ["apply entry: kept out so far: phone"]
+    assert changed.run("client", "remove", "tablet").stderr == ""
+    changed.knock()
+    assert json.loads(changed.run(*UP).stdout)["steps"] == []

@@ -35,6 +35,12 @@ def test_a_change_that_the_entry_takes_without_being_recreated() -> None:
     )
 
 
+def test_a_client_that_is_kept_out_has_the_entry_look_again() -> None:
+    assert steps(FILES, "1", files=FILES, generation="1", running=frozenset(SERVICES), kept_out=("phone", "tv")) == (
+        "apply entry: kept out so far: phone, tv"
+    )
+
+
 def test_an_exit_that_is_gone() -> None:
     before = {**FILES, "exits/oslo/settings.json": "x", "compose.yaml": "old"}
     running = frozenset({*SERVICES, "exit-oslo"})

@@ -39,7 +39,7 @@ def change(project: Project, text: str) -> None:
 
 def test_a_chain_that_does_not_run_is_left_alone(project: Project, engine: ScriptedEngine) -> None:
     check_applicable(project, engine, None)
-    assert apply_if_running(project, engine) is False
+    assert apply_if_running(project, engine) is None
     assert not project.run.exists()
 
 
@@ -52,7 +52,7 @@ def test_a_running_entry_gets_the_clients_and_nothing_else_that_has_changed(
     running.file.write_text(running.file.read_text().replace("kind: l2tp", "kind: l2tp, mtu: 1300") + PENDING)
     engine.applied = {"generation": wanted.generation}
     check_applicable(running, engine, None)
-    assert apply_if_running(running, engine) is True
+    assert apply_if_running(running, engine) == []
     assert engine.asked[-1] == "apply"
     after = state_of(running)
     assert [client["name"] for client in after["clients"]] == ["phone"]
@@ -110,7 +110,7 @@ def test_a_change_of_clients_that_was_cut_off_is_gone_on_with(running: Project, 
     change(running, CLIENT)
     write(load(running, engine), None)  # the file is there, and the entry was not told
     engine.applied = {"generation": state_of(running)["generation"]}
-    assert apply_if_running(running, engine) is True
+    assert apply_if_running(running, engine) == []
 
 
 def test_an_entry_that_can_not_be_asked_keeps_nobody_from_adding_clients(
@@ -121,6 +121,13 @@ def test_an_entry_that_can_not_be_asked_keeps_nobody_from_adding_clients(
 
     monkeypatch.setattr(engine, "entry", refuse)
     check_applicable(running, engine, None)
+
+
+def test_a_client_that_the_entry_keeps_out_is_told(running: Project, engine: ScriptedEngine) -> None:
+    engine.applied = {"generation": state_of(running)["generation"], "kept_out": ["phone"]}
+    assert [problem.what for problem in apply_if_running(running, engine) or ()] == [
+        "it is kept out: the entry found no key in secrets/peers/phone"
+    ]
 
 
 def test_an_entry_that_did_not_take_it_is_told(running: Project, engine: ScriptedEngine) -> None:
