@@ -325,8 +325,8 @@ def logs(
         known = ", ".join(state.service for state in chosen)
         raise ChainError(Problem("--follow", "it shows one container", f"name one of: {known}"), ExitCode.USAGE)
     if follow:
-        for chunk in engine.follow_logs(chosen[0].id, tail):
-            sys.stdout.write(chunk.decode(errors="replace"))
+        for line in engine.follow_logs(chosen[0].id, tail):
+            sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
         return
     for state in chosen:

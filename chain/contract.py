@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -193,6 +194,16 @@ class HostFacts:
     version: int = CONTRACT
 
 
+def printable(text: str, limit: int) -> str:
+    """Make text of others fit to be shown: what could steer a terminal is replaced, what is too long is cut."""
+    cut = text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return (
+        cut
+        if cut.isprintable()
+        else "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in cut)
+    )
+
+
 def to_json(value: Any) -> str:
     """One line, keys in order, so that equal values are equal text."""
     # Not dataclasses.asdict, whose copies take ten times as long as the rest.
@@ -239,4 +250,6 @@ def _checked(kind: type, data: Any, where: str) -> Any:
         return float(data)
     if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
         raise ValueError(f"{where}: not {_JSON_NAMES.get(kind, kind.__name__)}")
+    if isinstance(data, float) and not math.isfinite(data):  # which JSON does not know, and Python's reader takes
+        raise ValueError(f"{where}: not a number")
     return data

@@ -14,11 +14,11 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from chain.checks import DockerNetwork, Publisher
-from chain.contract import HostFacts, from_json
+from chain.contract import HostFacts, from_json, printable
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     import docker
@@ -32,6 +32,7 @@ RETRY_SECONDS = 0.1  # between two looks for an entry that is not there yet
 LABEL_PROJECT = "com.docker.compose.project"
 LABEL_CHAIN, LABEL_ROLE, LABEL_EXIT = "chain.name", "chain.role", "chain.exit"
 LABEL_CHECK = "chain.check"
+LOG_LINE = 2000  # characters of a log's line that are shown
 CHECK_STALE = "10m"  # a check takes a second or two; an older container is one whose command was killed
 
 
@@ -218,11 +219,10 @@ class Engine:
 
     def log_tail(self, container: str, lines: int = 25) -> str:
         raw: bytes = self.sdk.containers.get(container).logs(tail=lines)
-        return raw.decode(errors="replace").rstrip()
+        return "\n".join(log_lines([raw]))
 
-    def follow_logs(self, container: str, tail: int) -> Iterator[bytes]:
-        stream: Iterator[bytes] = self.sdk.containers.get(container).logs(stream=True, follow=True, tail=tail)
-        return stream
+    def follow_logs(self, container: str, tail: int) -> Iterator[str]:
+        return log_lines(self.sdk.containers.get(container).logs(stream=True, follow=True, tail=tail))
 
     def run_check(self, image: str, command: list[str]) -> str:
         """Try what the engine's kernel can do: without a network, and with the host's devices to look at.
@@ -370,6 +370,22 @@ def lost(error: Exception) -> ChainError | None:
         Problem("Docker engine", f"it did not do what it was asked: {words}", "is it being restarted? then try again"),
         ExitCode.ENGINE,
     )
+
+
+def log_lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Give a log's lines, from whatever pieces it comes in, fit to be shown: a container may have been taken over."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > LOG_LINE:
+            lines, rest = [*lines, rest], b""
+        yield from map(_log_line, lines)
+    if rest:
+        yield _log_line(rest)
+
+
+def _log_line(raw: bytes) -> str:
+    return printable(raw.decode(errors="replace").rstrip().expandtabs(), LOG_LINE)
 
 
 def _builder_line(line: object) -> str:
