@@ -251,8 +251,7 @@ def render(
     """Write the Compose file and the containers' settings, start nothing. `docker compose up` runs them too."""
     from chain.api.render import write
 
-    loaded, _ = _load(file)
-    written = write(loaded, output)
+    written = write(_project(file), _engine(), output)
     if as_json:
         _print_json({"files": [str(path) for path in written]})
     else:

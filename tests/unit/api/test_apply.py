@@ -23,7 +23,7 @@ PENDING = "network: {pool: 10.217.0.0/20}\ndns: {upstreams: [192.0.2.53]}\n" + G
 @pytest.fixture
 def running(project: Project, engine: ScriptedEngine) -> Project:
     """A project whose chain runs as its file is."""
-    write(load(project, engine), None)
+    write(project, engine, None)
     engine.statuses = [{"generation": state_of(project)["generation"]}]
     return project
 
@@ -98,7 +98,7 @@ def test_a_group_that_nobody_has_is_left_to_who_adds_the_client(running: Project
 
 def test_files_that_are_not_what_runs_are_not_built_upon(running: Project, engine: ScriptedEngine) -> None:
     change(running, PENDING)
-    write(load(running, engine), None)  # as `chain render` does
+    write(running, engine, None)  # as `chain render` does
     with pytest.raises(ChainError, match="this is not what the entry runs"):
         check_applicable(running, engine, None)
     (running.run / "entry" / "state.json").write_text("{}")
@@ -108,7 +108,7 @@ def test_files_that_are_not_what_runs_are_not_built_upon(running: Project, engin
 
 def test_a_change_of_clients_that_was_cut_off_is_gone_on_with(running: Project, engine: ScriptedEngine) -> None:
     change(running, CLIENT)
-    write(load(running, engine), None)  # the file is there, and the entry was not told
+    write(running, engine, None)  # the file is there, and the entry was not told
     engine.applied = {"generation": state_of(running)["generation"]}
     assert apply_if_running(running, engine) == []
 
