@@ -260,11 +260,21 @@ def render(
 
 
 @app.command()
-def build(*, file: FileOption = None) -> None:
+def build(
+    *,
+    file: FileOption = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Build all of them anew, with the newest packages: security updates.")
+    ] = False,
+) -> None:
     """Build the images this chain needs and the engine does not have."""
-    from chain.api.up import build_missing
+    from chain.api.up import build_fresh, build_missing
 
     loaded, engine = _load(file)
+    if fresh:
+        typer.echo("\n".join(build_fresh(loaded, engine, Terminal())))
+        typer.echo("`chain up` makes the containers anew from them.", err=True)
+        return
     names = build_missing(loaded, engine, Terminal())
     typer.echo("\n".join(names) if names else "All images are there.")
 

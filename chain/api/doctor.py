@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -17,17 +18,19 @@ from chain.errors import ChainError, ExitCode
 from chain.exits import REGISTRY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from chain.api.load import Loaded
     from chain.api.progress import Progress
     from chain.api.project import Project
     from chain.engine.connection import Engine
+    from chain.engine.images import Image
 
 NO_CONFIG = "chain.yaml is to be mended first"
 # Checks that need the engine, in the order in which they are told; those behind need a look at its host.
-OF_ENGINE = ("name", "kernel", "entry.port", "network.pool")
+OF_CHAIN = ("name", "kernel", "entry.port", "network.pool")
+OF_ENGINE = ("packages", *OF_CHAIN)
 OF_HOST = ("clock", "uplink", "ip_forward", "conntrack", "rp_filter", "firewall")
 
 
@@ -61,7 +64,14 @@ def _of_engine_with_image(loaded: Loaded | None, engine: Engine, progress: Progr
         seen, more = _unseen("the entry's image, which looks there, can't be built")
         return seen, [*failures("image", error, "the entry runs from it"), *more]
     with progress.step("Examining the engine's host"):
-        return of_engine(loaded, described["entry"].name, engine)
+        seen, found = of_engine(loaded, described["entry"].name, engine)
+    return seen, [of_images(loaded.images if loaded else described, engine), *found]
+
+
+def of_images(described: Mapping[str, Image], engine: Engine) -> Finding:
+    """Examine the age of those images that are built."""
+    names = [image.name for image in described.values() if engine.has_image(image.name)]
+    return checks.packages({name: engine.packages_time(name) for name in names}, time.time())
 
 
 def of_folder(file: Path | None, engine: Engine) -> tuple[Loaded | None, list[Finding]]:
@@ -115,7 +125,7 @@ def of_programs(engine: Engine) -> list[Finding]:
 def of_engine(loaded: Loaded | None, image: str, engine: Engine) -> tuple[Look, list[Finding]]:
     """Examine what the engine's kernel, lists and host say about this chain."""
     if loaded is None:
-        return look(image, engine), [unchecked(name, NO_CONFIG) for name in OF_ENGINE]
+        return look(image, engine), [unchecked(name, NO_CONFIG) for name in OF_CHAIN]
     with ThreadPoolExecutor() as pool:
         looking = pool.submit(look, image, engine)
         trying = pool.submit(try_kernel, loaded, engine)

@@ -121,6 +121,21 @@ def build_images(wanted: Mapping[str, Image], engine: Engine, progress: Progress
     return [image.name for image in absent]
 
 
+def build_fresh(loaded: Loaded, engine: Engine, progress: Progress) -> list[str]:
+    """Build all images anew, from the newest packages; give their names. Raises ChainError (ENGINE).
+
+    Their names stay the same, being hashes of recipes: nothing but this brings security updates.
+    """
+    with progress.step(f"Fetching {images.BASE}"):
+        if not engine.pull(images.BASE):
+            progress.note(f"warning: no registry gives {images.BASE}; what the engine has is used")
+    found = images.with_bases(loaded.images.values())
+    for image in found:
+        with progress.step(f"Building image {image.name} anew (a minute or two)"):
+            images.build(engine, image, progress.detail, fresh=True)
+    return [image.name for image in found]
+
+
 def services(loaded: Loaded) -> list[str]:
     return ["entry", *(f"exit-{exit_.name}" for exit_ in loaded.topology.exits)]
 
@@ -139,9 +154,21 @@ def observe(loaded: Loaded, engine: Engine) -> Observed:
         generation=status.get("generation"),
         running=frozenset(state.service for state in states if state.state == "running"),
         unfinished=(loaded.project.run / UNFINISHED).exists(),
+        outdated=_outdated(loaded, engine, states),
         overlaid=frozenset(state.service for state in states if state.compose_files not in ("", own_file)),
         missing_keys=missing_keys(loaded.project),
         kept_out=tuple(status.get("kept_out", ())),
+    )
+
+
+def _outdated(loaded: Loaded, engine: Engine, states: Iterable[ContainerState]) -> frozenset[str]:
+    """Name the services whose image has been built anew since their container was made."""
+    folders = {"entry": "entry"} | {f"exit-{exit_.name}": f"exit-{exit_.kind}" for exit_ in loaded.topology.exits}
+    newest = {folder: engine.image_id(image.name) for folder, image in loaded.images.items()}
+    return frozenset(
+        state.service
+        for state in states
+        if state.service in folders and state.image_id not in ("", newest[folders[state.service]])
     )
 
 

@@ -46,7 +46,7 @@ class ContainerState:
     state: str  # running, exited, restarting, created, …
     health: str  # starting, healthy, unhealthy, or empty
     restarts: int
-    image: str
+    image_id: str  # that Compose made it from
     started_at: str
     exit_code: int
     folder: str = ""  # of the Compose file that it was made from
@@ -106,11 +106,34 @@ class Engine:
     # Images
 
     def has_image(self, name: str) -> bool:
+        return self.image_id(name) is not None
+
+    def image_id(self, name: str) -> str | None:
+        """Give the identity of what a name stands for now; another one once it was built anew."""
         import docker
 
         try:
-            self.sdk.images.get(name)
+            return str(self.sdk.images.get(name).id)
         except docker.errors.ImageNotFound:
+            return None
+
+    def packages_time(self, name: str) -> float:
+        """Give the Unix time at which an image's packages were installed.
+
+        Not the image's own: the builder may have had the layer with the packages from an earlier build.
+        """
+        layers = self.sdk.images.get(name).history()
+        layers = [layer for layer in layers if "apt-get" in layer["CreatedBy"]] or layers
+        return float(max(layer["Created"] for layer in layers))
+
+    def pull(self, name: str) -> bool:
+        """Fetch the newest image of this name. False: no registry gives it here."""
+        import docker
+
+        repository, _, tag = name.rpartition(":")
+        try:
+            self.sdk.images.pull(repository, tag)
+        except (docker.errors.DockerException, OSError):  # OSError: what breaks connections, in words of `requests`
             return False
         return True
 
@@ -123,6 +146,7 @@ class Engine:
         arguments: Mapping[str, str],
         labels: Mapping[str, str],
         secrets: list[str],
+        cache: bool,
         progress: Callable[[str], None],
     ) -> None:
         """Build with BuildKit, on the host's network, since a chain's own networks may not exist yet."""
@@ -139,6 +163,7 @@ class Engine:
                 labels=dict(labels),
                 network="host",
                 secrets=secrets,
+                cache=cache,
                 progress="plain",
                 load=True,
                 stream_logs=True,
@@ -329,7 +354,7 @@ def _state(item: Container) -> ContainerState:
         state=state["Status"],
         health=state.get("Health", {}).get("Status", ""),
         restarts=attrs.get("RestartCount", 0),
-        image=attrs["Config"]["Image"],
+        image_id=item.labels.get("com.docker.compose.image", ""),
         started_at=state.get("StartedAt", ""),
         exit_code=state.get("ExitCode", 0),
         folder=item.labels.get("com.docker.compose.project.working_dir", ""),

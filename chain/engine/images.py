@@ -83,8 +83,16 @@ def missing(engine: Engine, images: Iterable[Image]) -> list[Image]:
     return list(wanted.values())
 
 
-def build(engine: Engine, image: Image, progress: Callable[[str], None]) -> None:
-    """Build one image; `progress` gets the builder's lines. Raises ChainError (ENGINE) with the last of them."""
+def with_bases(images: Iterable[Image]) -> list[Image]:
+    """List images, each after what it stands on."""
+    return list({part.name: part for image in images for part in (image.base, image) if part}.values())
+
+
+def build(engine: Engine, image: Image, progress: Callable[[str], None], *, fresh: bool = False) -> None:
+    """Build one image; `progress` gets the builder's lines. Raises ChainError (ENGINE) with the last of them.
+
+    `fresh`: with nothing of earlier builds, whose layers keep the packages of their day.
+    """
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
     bundle = next((path for path in CA_BUNDLES if Path(path).is_file()), None)
@@ -115,6 +123,7 @@ def build(engine: Engine, image: Image, progress: Callable[[str], None]) -> None
             arguments={"WIREGUARD_GO": image.base.name} if image.base else {},
             labels={"chain.contract": str(CONTRACT), "chain.image": image.folder},
             secrets=[f"id=ca,src={bundle}"] if bundle else [],
+            cache=not fresh,
             progress=note,
         )
     except RuntimeError as error:

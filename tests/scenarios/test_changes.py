@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from world import INTERNET_HOST
+from world import INTERNET_HOST, docker
 
 from chain.api import keys
 from chain.api.project import write_atomic
+from chain.engine import images
 from chain.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from ground import Ground
     from scene import Chain
     from world import World
+
+    from chain.engine.connection import Engine
 
 pytestmark = pytest.mark.docker
 
@@ -100,3 +105,47 @@ def test_a_client_whose_key_is_missing_is_kept_out_loudly_until_it_is_back(chang
     assert changed.run("client", "remove", "tablet").stderr == ""
     changed.knock()
     assert json.loads(changed.run(*UP).stdout)["steps"] == []
+
+
+@contextmanager
+def built_anew(image: str) -> Iterator[None]:
+    """Have an image's name stand for another one of the same contents, as after `chain build --fresh`."""
+    before = docker("image", "inspect", "-f", "{{.Id}}", image).strip()
+    container = docker("create", image).strip()
+    try:
+        docker("commit", "--change", "LABEL chain.test=anew", container, image)
+        yield
+    finally:
+        docker("rm", container)
+        docker("tag", before, image)
+
+
+def test_images_that_were_built_anew_are_taken_over(lone: Chain) -> None:
+    lone.run("up", "--wait", "0", check=False)
+    with built_anew(images.describe(["exit-wireguard"])["exit-wireguard"].name):
+        assert lone.run("up", "--dry-run").stdout == "compose up: images were built anew: exit-oslo\n"
+        lone.run("up", "--wait", "0", check=False)
+        assert lone.run("up", "--dry-run").stdout == "Nothing has to change.\n"
+
+
+def test_down_needs_no_chain_yaml_that_is_right(lone: Chain) -> None:
+    lone.run("up", "--wait", "0", check=False)
+    text = lone.file.read_text()
+    lone.file.write_text("odd: 1\n" + text.replace("name: lone", "name: renamed"))
+    try:
+        assert lone.run("down").stdout.startswith("Removed ")
+        label = f"label=com.docker.compose.project={lone.project}"
+        assert docker("ps", "-aq", "--filter", label) == docker("network", "ls", "-q", "--filter", label) == ""
+    finally:
+        lone.file.write_text(text)
+
+
+def test_an_image_that_no_registry_gives_is_told(engine: Engine) -> None:
+    assert not engine.pull("127.0.0.1:9/none:latest")
+
+
+def test_packages_are_as_old_as_their_layer(engine: Engine, lone: Chain) -> None:
+    lone.run("build")
+    name = images.describe(["entry"])["entry"].name
+    made = datetime.fromisoformat(docker("image", "inspect", "-f", "{{.Created}}", name).strip()).timestamp()
+    assert 0 < engine.packages_time(name) <= made + 1

@@ -67,6 +67,13 @@ def test_an_entry_that_does_not_answer_reads_its_file_when_it_starts() -> None:
     assert steps(FILES, "1", files=FILES, running=frozenset({"exit-paris"})) == "compose up: not running: entry"
 
 
+def test_an_image_that_was_built_anew() -> None:
+    outdated = frozenset({"entry", "exit-paris"})
+    assert steps(FILES, "1", files=FILES, generation="1", running=frozenset(SERVICES), outdated=outdated) == (
+        "compose up: images were built anew: entry, exit-paris"
+    )
+
+
 def test_a_container_that_somebody_made_with_an_override_file() -> None:
     assert (
         steps(FILES, "1", files=FILES, generation="1", running=frozenset(SERVICES), overlaid=frozenset({"entry"}))

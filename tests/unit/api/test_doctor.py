@@ -118,6 +118,16 @@ def test_a_clients_key_that_is_missing_or_wrong_is_found_once(project: Project, 
         assert "secrets/peers/phone: " in failed[0].found
 
 
+def test_old_packages_are_to_look_at(project: Project, able: ScriptedEngine) -> None:
+    complete(project)
+    assert by_name(doctor(project.file, able, Silent()))["packages"] == "ok"
+    able.packages -= 61 * 86400
+    (found,) = [each for each in doctor(project.file, able, Silent()) if each.name == "packages"]
+    assert found.level == "warn"
+    assert "(61 days)" in found.found
+    assert "--fresh" in found.fix
+
+
 def test_another_folders_chain_of_this_name_is_a_finding(project: Project, able: ScriptedEngine) -> None:
     able.runs("entry", folder="/srv/other/run")
     found = doctor(project.file, able, Silent())

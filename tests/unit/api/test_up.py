@@ -125,6 +125,17 @@ def test_what_is_there_is_observed(project: Project, engine: ScriptedEngine) -> 
     assert (observed.generation, observed.running) == ("1", frozenset({"entry"}))
 
 
+def test_a_container_of_an_image_that_was_built_anew_since_is_observed(
+    project: Project, engine: ScriptedEngine
+) -> None:
+    loaded = load(project, engine)
+    for service, folder in (("entry", "entry"), ("exit-paris", "exit-l2tp")):
+        engine.runs(service, image=engine.image_id(loaded.images[folder].name) or "")
+    assert not observe(loaded, engine).outdated
+    engine.built = "second"
+    assert observe(loaded, engine).outdated == {"entry", "exit-paris"}
+
+
 def test_a_changed_state_is_applied_before_any_waiting(project: Project, engine: ScriptedEngine) -> None:
     old, new = status(paris="up") | {"generation": "0"}, status(paris="up")
     engine.statuses = [old, new]
