@@ -1,6 +1,7 @@
 """What host and containers say to each other: dataclasses ↔ JSON. Stdlib only; imported by both sides.
 
-`CONTRACT` is the version; it is also a label of every image, and `up` refuses an image of another version.
+`CONTRACT` is the version, which every document carries. An image's name is a hash of this file among others, so that a
+host never starts an image that speaks another one.
 Constants that both sides must agree on stand here; every other number has its home in `topology.py`.
 """
 

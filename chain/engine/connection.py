@@ -30,7 +30,7 @@ OLDEST_COMPOSE = (2, 24)
 OLDEST_BUILDX = (0, 8)  # named build contexts
 RETRY_SECONDS = 0.1  # between two looks for an entry that is not there yet
 LABEL_PROJECT = "com.docker.compose.project"
-LABEL_CHAIN, LABEL_ROLE, LABEL_EXIT = "chain.name", "chain.role", "chain.exit"
+LABEL_CHAIN, LABEL_ROLE = "chain.name", "chain.role"
 LABEL_CHECK = "chain.check"
 LOG_LINE = 2000  # characters of a log's line that are shown
 CHECK_STALE = "10m"  # a check takes a second or two; an older container is one whose command was killed
@@ -41,7 +41,6 @@ class ContainerState:
     """One of a chain's containers, as the engine sees it."""
 
     service: str
-    role: str
     id: str
     state: str  # running, exited, restarting, created, …
     health: str  # starting, healthy, unhealthy, or empty
@@ -349,7 +348,6 @@ def _state(item: Container) -> ContainerState:
     state = attrs["State"]
     return ContainerState(
         service=item.labels.get("com.docker.compose.service", item.name),
-        role=item.labels.get(LABEL_ROLE, ""),
         id=item.id,
         state=state["Status"],
         health=state.get("Health", {}).get("Status", ""),

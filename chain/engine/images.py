@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chain.contract import CONTRACT
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def describe(folders: Iterable[str], root: Path | None = None) -> dict[str, Imag
 
 
 def _image(path: Path, *, base: Image | None, needs_runtime: bool) -> Image:
-    digest = hashlib.sha256(f"{CONTRACT} {base.name if base else ''}\n".encode())
+    digest = hashlib.sha256(f"{base.name if base else ''}\n".encode())
     sources = [path, *(PACKAGE / part for part in RUNTIME)] if needs_runtime else [path]
     for source in sources:
         files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
@@ -121,7 +120,7 @@ def build(engine: Engine, image: Image, progress: Callable[[str], None], *, fres
             tag=image.name,
             contexts=contexts,
             arguments={"WIREGUARD_GO": image.base.name} if image.base else {},
-            labels={"chain.contract": str(CONTRACT), "chain.image": image.folder},
+            labels={"chain.image": image.folder},
             secrets=[f"id=ca,src={bundle}"] if bundle else [],
             cache=not fresh,
             progress=note,

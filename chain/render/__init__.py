@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from chain.contract import APPLIED, CONFIG_DIR, CONTRACT, PEERS_DIR, SETTINGS_FILE, STATE_FILE, to_json
+from chain.contract import APPLIED, CONFIG_DIR, PEERS_DIR, SETTINGS_FILE, STATE_FILE, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,7 +47,6 @@ def render(
             root=root,
             kinds=kinds,
             images=images,
-            contract=CONTRACT,
             config_dir=CONFIG_DIR,
             peers_dir=PEERS_DIR,
             # A change of its settings recreates that exit; the entry reads most of its state again without that.

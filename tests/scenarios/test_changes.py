@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from world import INTERNET_HOST, docker
+from world import INTERNET_HOST, docker, eventually
 
 from chain.api import keys
 from chain.api.project import write_atomic
@@ -149,3 +149,26 @@ def test_packages_are_as_old_as_their_layer(engine: Engine, lone: Chain) -> None
     name = images.describe(["entry"])["entry"].name
     made = datetime.fromisoformat(docker("image", "inspect", "-f", "{{.Created}}", name).strip()).timestamp()
     assert 0 < engine.packages_time(name) <= made + 1
+
+
+GROUPS = 20
+
+
+def test_the_entry_has_room_for_the_resolvers_of_many_groups(lone: Chain) -> None:
+    groups = {f"group{number}": {"exits": ["oslo"]} for number in range(1, GROUPS)}
+    lone.file.write_text(yaml.safe_dump(yaml.safe_load(lone.file.read_text()) | {"groups": groups}))
+    lone.run("up", "--wait", "0", check=False)
+    entry = lone.container("entry")
+
+    def resolvers() -> int:
+        return docker("top", entry, "-eo", "pid,comm").split().count("unbound")
+
+    eventually(lambda: resolvers() == GROUPS, 60, "all resolvers run")
+    assert docker("inspect", "-f", "{{.RestartCount}} {{.State.OOMKilled}}", entry).split() == ["0", "false"]
+    limit, taken = (
+        int(docker("inspect", "-f", "{{.HostConfig.Memory}}", entry)),
+        docker("stats", "--no-stream", "--format", "{{.MemUsage}}", entry),
+    )
+    assert limit == 448 * 1024**2
+    assert taken.partition("MiB")[1], taken
+    assert float(taken.partition("MiB")[0]) < 0.75 * limit / 1024**2

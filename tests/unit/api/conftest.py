@@ -91,7 +91,7 @@ class ScriptedEngine(Engine):
 
     def runs(self, service: str, state: str = "running", restarts: int = 0, folder: str = "", image: str = "") -> None:
         """Add a container."""
-        self.states.append(ContainerState(service, "", f"id-{service}", state, "", restarts, image, "", 1, folder))
+        self.states.append(ContainerState(service, f"id-{service}", state, "", restarts, image, "", 1, folder))
 
 
 @pytest.fixture
