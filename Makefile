@@ -29,7 +29,7 @@ goldens: venv ## write the expected files of tests/golden and tests/errors and t
 	@.venv/bin/python -m pytest -q --regenerate tests/golden tests/errors tests/unit/config/test_schema.py
 
 sbom: venv ## list what each image carries, as CycloneDX, in sbom/
-	@PYTHONPATH=. .venv/bin/python images/sbom.py sbom
+	@PYTHONPATH=. .venv/bin/python tests/lab/sbom.py sbom
 
 bench: venv ## measure what users wait for and what a chain takes, beside baselines; PARTS="help render" runs some
 	@tests/lab/engine.sh && tests/lab/base-image.sh && .venv/bin/python bench/bench.py $(PARTS)

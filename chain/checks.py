@@ -31,6 +31,7 @@ POOL_PREFIX = 20  # of network.pool, whose first network is the front
 CLOCK_LIMIT = 60.0  # seconds between two clocks
 EARLIEST_TIME = 1735689600.0  # 2025-01-01: before there was this program
 MTU_MIN = 1280
+PACKAGES_DAYS = 60
 CONNTRACK_SMALL = 16384
 CONNTRACK_FULL = 0.9
 LISTED = 3  # of many alike, how many are named
@@ -301,6 +302,23 @@ def rp_filter(host: HostFacts) -> Finding:
         return unchecked("rp_filter", "the host does not show it")
     values = ", ".join(f"{name} {value}" for name, value in host.rp_filter.items())
     return Finding("rp_filter", "ok", f"{values}: any value does, the containers set their own")
+
+
+def packages(times: Mapping[str, float], now: float) -> Finding:
+    """Judge the age of what the images carry. `times`: when each one's packages were installed."""
+    if not times:
+        return unchecked("packages", "no image is built yet")
+    days = {name: int((now - then) / 86400) for name, then in times.items()}
+    old = [f"{name} ({age} days)" for name, age in days.items() if age > PACKAGES_DAYS]
+    if not old:
+        return Finding("packages", "ok", f"the images' packages are at most {max(0, *days.values())} days old")
+    return Finding(
+        "packages",
+        "warn",
+        f"images with old packages: {', '.join(old)}",
+        "Debian's security updates come into an image only when it is built anew",
+        "`chain build --fresh`, then `chain up`",
+    )
 
 
 def conntrack(host: HostFacts) -> Finding:

@@ -201,8 +201,7 @@ def up(
         return
     if not outcome.steps:
         typer.echo("Nothing had to change.")
-    for problem in outcome.problems:
-        typer.echo(f"warning: {problem}", err=True)
+    _warn(outcome.problems)
     _print_exits(outcome.status)
 
 
@@ -221,6 +220,7 @@ def down(*, file: FileOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def status(*, file: FileOption = None, as_json: JsonOption = False) -> None:
     """Show exits, groups and clients as they are."""
+    from chain.api.apply import kept_out
     from chain.api.status import status as look
 
     loaded, engine = _load(file)
@@ -230,6 +230,7 @@ def status(*, file: FileOption = None, as_json: JsonOption = False) -> None:
     elif found["running"]:
         _print_exits(found)
         _print_clients(found["clients"])
+        _warn(kept_out(found))
         if found["generation"] != found["wanted"]:
             typer.echo("chain.yaml has changed since: `chain up` applies it.")
     else:
@@ -250,8 +251,7 @@ def render(
     """Write the Compose file and the containers' settings, start nothing. `docker compose up` runs them too."""
     from chain.api.render import write
 
-    loaded, _ = _load(file)
-    written = write(loaded, output)
+    written = write(_project(file), _engine(), output)
     if as_json:
         _print_json({"files": [str(path) for path in written]})
     else:
@@ -260,11 +260,21 @@ def render(
 
 
 @app.command()
-def build(*, file: FileOption = None) -> None:
+def build(
+    *,
+    file: FileOption = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Build all of them anew, with the newest packages: security updates.")
+    ] = False,
+) -> None:
     """Build the images this chain needs and the engine does not have."""
-    from chain.api.up import build_missing
+    from chain.api.up import build_fresh, build_missing
 
     loaded, engine = _load(file)
+    if fresh:
+        typer.echo("\n".join(build_fresh(loaded, engine, Terminal())))
+        typer.echo("`chain up` makes the containers anew from them.", err=True)
+        return
     names = build_missing(loaded, engine, Terminal())
     typer.echo("\n".join(names) if names else "All images are there.")
 
@@ -324,8 +334,8 @@ def logs(
         known = ", ".join(state.service for state in chosen)
         raise ChainError(Problem("--follow", "it shows one container", f"name one of: {known}"), ExitCode.USAGE)
     if follow:
-        for chunk in engine.follow_logs(chosen[0].id, tail):
-            sys.stdout.write(chunk.decode(errors="replace"))
+        for line in engine.follow_logs(chosen[0].id, tail):
+            sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
         return
     for state in chosen:
@@ -346,13 +356,16 @@ def client_add(
 ) -> None:
     """Make a client's keys, print its configuration, and let it in at once; the others' traffic flows on."""
     from chain.api import clients
-    from chain.api.apply import apply_if_running
+    from chain.api.apply import apply_if_running, check_applicable
 
     project, engine = _project(file), _engine()
+    check_applicable(project, engine, group)
     made = clients.add(project, engine, name, group)
     _print_client(made, qr=qr, as_json=as_json)  # first: it exists, whatever becomes of the engine
-    if not apply_if_running(project, engine):
+    warnings = apply_if_running(project, engine)
+    if warnings is None:
         typer.echo("The chain is not running; `chain up` lets this client in.", err=True)
+    _warn(warnings)
 
 
 @client_app.command("list")
@@ -394,13 +407,20 @@ def client_remove(
 ) -> None:
     """Keep a client out from now on, and forget its keys."""
     from chain.api import clients
-    from chain.api.apply import apply_if_running
+    from chain.api.apply import apply_if_running, check_applicable
 
     project, engine = _project(file), _engine()
+    check_applicable(project, engine, None)
     clients.remove(project, engine, name)
-    applied = apply_if_running(project, engine)
+    warnings = apply_if_running(project, engine)
     clients.forget(project, engine, name)
-    typer.echo(f"Removed {name}." + ("" if applied else " The chain is not running."))
+    typer.echo(f"Removed {name}." + (" The chain is not running." if warnings is None else ""))
+    _warn(warnings)
+
+
+def _warn(problems: Iterable[Problem] | None) -> None:
+    for problem in problems or ():
+        typer.echo(f"warning: {problem}", err=True)
 
 
 def _print_client(made: Any, *, qr: bool, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """What host and containers say to each other: dataclasses ↔ JSON. Stdlib only; imported by both sides.
 
-`CONTRACT` is the version; it is also a label of every image, and `up` refuses an image of another version.
+`CONTRACT` is the version, which every document carries. An image's name is a hash of this file among others, so that a
+host never starts an image that speaks another one.
 Constants that both sides must agree on stand here; every other number has its home in `topology.py`.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -98,7 +100,7 @@ class Front:
 
 @dataclass(frozen=True)
 class DesiredState:
-    """All the entry has to know; `generation` is a hash of the rest."""
+    """All the entry has to know; `generation` is made of hashes of the rest."""
 
     chain: str
     generation: str
@@ -115,6 +117,11 @@ class DesiredState:
     exits: tuple[ExitLink, ...]
     clients: tuple[Client, ...]
     version: int = CONTRACT
+
+
+# What a running entry takes over when it is told to `apply`. The rest of its state it reads at its start alone: a
+# change of it makes the container anew.
+APPLIED = ("generation", "dns_upstreams", "groups", "exits", "clients")
 
 
 @dataclass(frozen=True)
@@ -192,6 +199,16 @@ class HostFacts:
     version: int = CONTRACT
 
 
+def printable(text: str, limit: int) -> str:
+    """Make text of others fit to be shown: what could steer a terminal is replaced, what is too long is cut."""
+    cut = text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return (
+        cut
+        if cut.isprintable()
+        else "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in cut)
+    )
+
+
 def to_json(value: Any) -> str:
     """One line, keys in order, so that equal values are equal text."""
     # Not dataclasses.asdict, whose copies take ten times as long as the rest.
@@ -238,4 +255,6 @@ def _checked(kind: type, data: Any, where: str) -> Any:
         return float(data)
     if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
         raise ValueError(f"{where}: not {_JSON_NAMES.get(kind, kind.__name__)}")
+    if isinstance(data, float) and not math.isfinite(data):  # which JSON does not know, and Python's reader takes
+        raise ValueError(f"{where}: not a number")
     return data

@@ -31,7 +31,9 @@ class Observed:
     running: frozenset[str]  # services
     unfinished: bool = False  # files were written, and Compose has not taken them since
     overlaid: frozenset[str] = frozenset()  # services whose containers were made with other Compose files too
+    outdated: frozenset[str] = frozenset()  # services whose images were built anew since
     missing_keys: tuple[str, ...] = ()  # secrets that are made here, not given
+    kept_out: tuple[str, ...] = ()  # clients whose keys the entry did not find when it last looked
 
 
 def plan(files: Mapping[str, str], services: Iterable[str], generation: str, observed: Observed) -> tuple[Step, ...]:
@@ -44,21 +46,28 @@ def plan(files: Mapping[str, str], services: Iterable[str], generation: str, obs
         elif observed.files[path] != text:
             steps.append(Step("write", path, "changed"))
     steps += [Step("remove", path, "no longer in chain.yaml") for path in observed.files if path not in files]
-    stopped = sorted(set(services) - observed.running)
     # The entry reads its own file again without being recreated; everything else is Compose's business.
     recreating = [
         step.subject for step in steps if step.verb in ("write", "remove") and not step.subject.startswith("entry/")
     ]
-    if stopped:
-        steps.append(Step("compose", "up", f"not running: {', '.join(stopped)}"))
-    elif recreating or sorted(observed.running - set(services)):
-        cause = recreating or sorted(observed.running - set(services))
-        steps.append(Step("compose", "up", f"changed: {', '.join(cause)}"))
-    elif observed.overlaid:
-        names = ", ".join(sorted(observed.overlaid))
-        steps.append(Step("compose", "up", f"made with other Compose files than the rendered one: {names}"))
-    elif observed.unfinished:
-        steps.append(Step("compose", "up", "an earlier change has not been taken over"))
+    if cause := _compose_cause(frozenset(services), recreating, observed):
+        steps.append(Step("compose", "up", cause))
     if observed.generation is not None and observed.generation != generation:
         steps.append(Step("apply", "entry", f"it runs generation {observed.generation}, wanted is {generation}"))
+    elif observed.kept_out:
+        steps.append(Step("apply", "entry", f"kept out so far: {', '.join(observed.kept_out)}"))
     return tuple(steps)
+
+
+def _compose_cause(services: frozenset[str], recreating: list[str], observed: Observed) -> str:
+    """Say why Compose has to go over the containers; empty: it has not."""
+    unwanted = sorted(observed.running - services)
+    for cause, names in (
+        ("not running", services - observed.running),
+        ("changed", recreating or unwanted),
+        ("made with other Compose files than the rendered one", observed.overlaid),
+        ("images were built anew", observed.outdated),
+    ):
+        if names:
+            return f"{cause}: {', '.join(sorted(names))}"
+    return "an earlier change has not been taken over" if observed.unfinished else ""

@@ -51,6 +51,12 @@ RESOLVER_PORT = 5300  # + index of the group
 
 DEFAULT_GROUP = "default"
 
+ENTRY_MEMORY, ENTRY_PIDS = 160, 128  # MiB, and processes, that an entry with one group may take
+RESOLVER_MEMORY = 12  # MiB for each further group's resolver: one process, 4 MB when it starts, 7 with full caches
+GROUPS_STEP = (
+    8  # so many further groups at a time: other limits make the entry's container anew, which cuts clients off
+)
+
 
 @dataclass(frozen=True)
 class Network:
@@ -59,7 +65,6 @@ class Network:
     key: str
     subnet: IPv4Network
     gateway: IPv4Address
-    masquerade: bool
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,20 @@ class Topology:
     def client_mtu(self) -> int:
         return self.state.mtu
 
+    @property
+    def entry_memory(self) -> int:
+        """Give the entry's limit of memory, in MiB."""
+        return ENTRY_MEMORY + RESOLVER_MEMORY * self._further_groups
+
+    @property
+    def entry_pids(self) -> int:
+        return ENTRY_PIDS + self._further_groups
+
+    @property
+    def _further_groups(self) -> int:
+        """Count the groups beyond the first, rounded up."""
+        return -((1 - len(self.state.groups)) // GROUPS_STEP) * GROUPS_STEP
+
 
 def assign_slots(names: Iterable[str]) -> dict[str, int]:
     """Give each name a slot that depends on the name alone, but for the rare collision.
@@ -153,7 +172,7 @@ def build(
     pool = config.network.pool
     slots = assign_slots(config.exits)
     subnet, prefix6 = config.entry.subnet, client_prefix6(config.name)
-    front = _network("front", pool, 0, upper=False, masquerade=True)
+    front = _network("front", pool, 0, upper=False)
     resolvers = IPv4Network((pool.network_address + RESOLVER_SLOT * SLOT_SIZE, 24))
     exits = tuple(
         _exit(
@@ -204,20 +223,32 @@ def build(
         ),
         clients=clients,
     )
-    generation = hashlib.sha256(to_json(state).encode()).hexdigest()[:12]
     return Topology(
         name=config.name,
         project=f"chain-{config.name}",
         port=config.entry.port,
         front=front,
         exits=exits,
-        state=replace(state, generation=generation),
+        state=sealed(state),
     )
 
 
 def _port_inside(published: int) -> int:
     """Give the entry's own WireGuard port: the published one, so that what the entry begins comes from there too."""
     return WIREGUARD_PORT if RESOLVER_PORT <= published < RESOLVER_PORT + GROUPS_MAX else published
+
+
+def sealed(state: DesiredState) -> DesiredState:
+    """Give a state its generation: a hash of all but the clients, a dash, a hash of these."""
+    parts = (replace(state, generation="", clients=()), state.clients)
+    return replace(
+        state, generation="-".join(hashlib.sha256(to_json(part).encode()).hexdigest()[:12] for part in parts)
+    )
+
+
+def settings_of(generation: str) -> str:
+    """Give the part of a generation that stays the same while only clients come and go."""
+    return generation.partition("-")[0]
 
 
 def networks(built: Topology) -> tuple[Network, ...]:
@@ -245,9 +276,9 @@ def _groups(config: Config, resolvers: IPv4Network) -> tuple[Group, ...]:
     )
 
 
-def _network(key: str, pool: IPv4Network, slot: int, *, upper: bool, masquerade: bool) -> Network:
+def _network(key: str, pool: IPv4Network, slot: int, *, upper: bool) -> Network:
     base = pool.network_address + slot * SLOT_SIZE + (SLOT_SIZE // 2 if upper else 0)
-    return Network(key, IPv4Network((base, NETWORK_PREFIX)), base + GATEWAY, masquerade)
+    return Network(key, IPv4Network((base, NETWORK_PREFIX)), base + GATEWAY)
 
 
 def _exit(
@@ -260,8 +291,8 @@ def _exit(
     resolvers: IPv4Network,
     external: Mapping[str, ExternalNetwork],
 ) -> Exit:
-    link = _network(f"link-{name}", chain.network.pool, slot, upper=False, masquerade=False)
-    own = None if config.uplink else _network(f"uplink-{name}", chain.network.pool, slot, upper=True, masquerade=True)
+    link = _network(f"link-{name}", chain.network.pool, slot, upper=False)
+    own = None if config.uplink else _network(f"uplink-{name}", chain.network.pool, slot, upper=True)
     if own is not None:
         uplink = Uplink(gateway=str(own.gateway), table=TABLE_UPLINK, address=str(own.subnet.network_address + FIRST))
     else:

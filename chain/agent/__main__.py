@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import nftables
 
 from chain.agent import endpoints
-from chain.agent.choice import choose
+from chain.agent.choice import choose, kept_out
 from chain.agent.reports import Reports
 from chain.agent.routes import Routes
 from chain.contract import (
@@ -46,6 +46,7 @@ class Agent:
         self._routes = Routes()
         self._reports = Reports(self._heard)
         self._state: DesiredState | None = None
+        self._kept_out: list[str] = []
         self._links: dict[str, str] = {}
         self._heard_of: dict[str, ExitReport] = {}
         self._gone_since: dict[str, float] = {}
@@ -61,11 +62,12 @@ class Agent:
         self._state, self._links = state, dict(question["links"])
         self._routes.install(state, self._links)
         self._load(lock.entry_clients(state))
+        self._kept_out = kept_out(state, question["preshared"])
         self._set_peers(state, question["private_key"], question["preshared"])
         self._call_lost()
         await self._reports.listen(exit_ for exit_ in state.exits if exit_.name in self._links)
         self._switch()
-        return {"generation": state.generation}
+        return {"generation": state.generation, "kept_out": self._kept_out}
 
     def _set_peers(self, state: DesiredState, private_key: str, preshared: Mapping[str, str]) -> None:
         peers = [
@@ -75,7 +77,7 @@ class Agent:
                 frozenset({f"{client.address}/32", f"{client.address6}/128"}),
             )
             for client in state.clients
-            if not client.psk_file or client.name in preshared
+            if client.name not in self._kept_out
         ]
         wireguard.synchronise(CLIENT_INTERFACE, private_key, state.port, MARK_TUNNEL, peers)
 
@@ -184,6 +186,7 @@ class Agent:
             raise RuntimeError("no state has been applied yet")
         return {
             "generation": state.generation,
+            "kept_out": self._kept_out,
             "refused_packets": self._refused(),
             "exits": [self._exit_status(exit_.name, exit_.kind) for exit_ in state.exits],
             "groups": [{"name": group.name, "exit": self._chosen.get(group.name)} for group in state.groups],

@@ -1,4 +1,4 @@
-"""Which exit each group uses. Pure."""
+"""Which exit each group uses, and who is kept out. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from chain.contract import Group
+    from chain.contract import DesiredState, Group
 
 
 def choose(groups: Iterable[Group], open_exits: Collection[str]) -> dict[str, str]:
@@ -18,3 +18,8 @@ def choose(groups: Iterable[Group], open_exits: Collection[str]) -> dict[str, st
         if first is not None:
             chosen[group.name] = first
     return chosen
+
+
+def kept_out(state: DesiredState, keys: Collection[str]) -> list[str]:
+    """Name the clients that should share a key with the entry and have none among these."""
+    return [client.name for client in state.clients if client.psk_file and client.name not in keys]

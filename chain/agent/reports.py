@@ -5,15 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chain.contract import HEARTBEAT, REPORT_PORT, SILENCE, ExitReport, from_json
+from chain.contract import HEARTBEAT, REPORT_PORT, SILENCE, ExitReport, from_json, printable
 from chain.node.supervise import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from chain.contract import ExitLink
+
+
+WORD, SENTENCE = 40, 300  # characters
+
+
+def read(name: str, line: bytes) -> ExitReport:
+    """Read one line of an exit, which may have been taken over: its words end up on an operator's terminal.
+
+    Raises ValueError.
+    """
+    report = from_json(ExitReport, line)
+    return replace(
+        report,
+        exit=name,
+        state=printable(report.state, WORD),
+        cause=printable(report.cause, SENTENCE),
+        tunnel_address=printable(report.tunnel_address, WORD),
+    )
 
 
 class Reports:
@@ -48,11 +67,11 @@ class Reports:
                 if not line:
                     break
                 if self._current.get(name) is writer:
-                    self._on_report(name, from_json(ExitReport, line))
+                    self._on_report(name, read(name, line))
         except TimeoutError:
             cause = f"silent for {SILENCE} s"
         except (OSError, ValueError) as error:
-            cause = str(error)
+            cause = printable(str(error), SENTENCE)
         finally:
             beating.cancel()
             writer.close()

@@ -61,7 +61,7 @@ def add(project: Project, engine: Engine, name: str, group: str | None) -> Clien
 
 def _add(project: Project, engine: Engine, name: str, group: str | None) -> ClientFile:
     loaded = load(project, engine)
-    if not re.fullmatch(CLIENT_NAME_PATTERN, name) or name.endswith("\n"):  # which `$` lets through
+    if not re.fullmatch(CLIENT_NAME_PATTERN, name):
         raise ChainError(
             Problem(
                 f"client {name!r}", "this is no name for a client", f"a name has {NAME_RULES[CLIENT_NAME_PATTERN]}"

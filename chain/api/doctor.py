@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -17,17 +18,19 @@ from chain.errors import ChainError, ExitCode
 from chain.exits import REGISTRY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from chain.api.load import Loaded
     from chain.api.progress import Progress
     from chain.api.project import Project
     from chain.engine.connection import Engine
+    from chain.engine.images import Image
 
 NO_CONFIG = "chain.yaml is to be mended first"
 # Checks that need the engine, in the order in which they are told; those behind need a look at its host.
-OF_ENGINE = ("name", "kernel", "entry.port", "network.pool")
+OF_CHAIN = ("name", "kernel", "entry.port", "network.pool")
+OF_ENGINE = ("packages", *OF_CHAIN)
 OF_HOST = ("clock", "uplink", "ip_forward", "conntrack", "rp_filter", "firewall")
 
 
@@ -61,7 +64,14 @@ def _of_engine_with_image(loaded: Loaded | None, engine: Engine, progress: Progr
         seen, more = _unseen("the entry's image, which looks there, can't be built")
         return seen, [*failures("image", error, "the entry runs from it"), *more]
     with progress.step("Examining the engine's host"):
-        return of_engine(loaded, described["entry"].name, engine)
+        seen, found = of_engine(loaded, described["entry"].name, engine)
+    return seen, [of_images(loaded.images if loaded else described, engine), *found]
+
+
+def of_images(described: Mapping[str, Image], engine: Engine) -> Finding:
+    """Examine the age of those images that are built."""
+    names = [image.name for image in described.values() if engine.has_image(image.name)]
+    return checks.packages({name: engine.packages_time(name) for name in names}, time.time())
 
 
 def of_folder(file: Path | None, engine: Engine) -> tuple[Loaded | None, list[Finding]]:
@@ -75,23 +85,25 @@ def of_folder(file: Path | None, engine: Engine) -> tuple[Loaded | None, list[Fi
         found += [unchecked(name, NO_CONFIG) for name in ("secrets", "folder", "entry.endpoint")]
         return None, found
     found.append(Finding("configuration", "ok", f"{project.file}, with {', '.join(loaded.config.exits)}"))
-    mounted = sum(len(exit_.secrets) for exit_ in loaded.topology.exits)
+    clients = [client.name for client in loaded.topology.state.clients]
+    mounted = sum(len(exit_.secrets) for exit_ in loaded.topology.exits) + len(clients)
     found += _tried(
         "secrets",
         lambda: check_secrets(loaded),
         f"{mounted} found, none open to everybody",
         "exits can't dial without them, and they are for nobody else's eyes",
     )
-    found += _generated(project)
+    found += _generated(project, clients)
     why = "`chain up` writes run/ and makes keys"
     found += _tried("folder", lambda: check_writable(project), f"{project.root} can be written to", why)
     return loaded, found
 
 
-def _generated(project: Project) -> list[Finding]:
-    """Examine the keys that `chain` made itself."""
+def _generated(project: Project, clients: Collection[str]) -> list[Finding]:
+    """Examine the keys that `chain` made itself, but for those that these clients share with the entry."""
     folders = [folder for folder in (project.client_keys, project.peer_keys) if is_there(folder)]
     keys = [project.entry_key, *(key for folder in folders for key in folder.glob("*"))]
+    keys = [key for key in keys if key.parent != project.peer_keys or key.name not in clients]
     problems = [problem_with_secret(key, "wireguard-key") for key in keys if is_there(key)]
     why = "whoever has it can pass for the entry or for a client"
     return [
@@ -113,7 +125,7 @@ def of_programs(engine: Engine) -> list[Finding]:
 def of_engine(loaded: Loaded | None, image: str, engine: Engine) -> tuple[Look, list[Finding]]:
     """Examine what the engine's kernel, lists and host say about this chain."""
     if loaded is None:
-        return look(image, engine), [unchecked(name, NO_CONFIG) for name in OF_ENGINE]
+        return look(image, engine), [unchecked(name, NO_CONFIG) for name in OF_CHAIN]
     with ThreadPoolExecutor() as pool:
         looking = pool.submit(look, image, engine)
         trying = pool.submit(try_kernel, loaded, engine)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from typing import TYPE_CHECKING
 
+from chain.api.project import changing
 from chain.config import loader
 from chain.errors import ChainError, ExitCode, Problem
 from chain.exits import REGISTRY
@@ -14,13 +17,19 @@ if TYPE_CHECKING:
     from chain.api.project import Project
     from chain.engine.connection import Engine
 
+_NAME = re.compile(r'^name: "(chain-[a-z0-9-]+)"$', re.MULTILINE)
+
 
 def down(project: Project, engine: Engine, progress: Progress) -> list[str]:
     """Remove a chain's containers and networks; give what was removed. Raises ChainError."""
+    with changing(project):
+        return _down(project, engine, progress)
+
+
+def _down(project: Project, engine: Engine, progress: Progress) -> list[str]:
     from python_on_whales import DockerException
 
-    config = loader.load(project.file, {name: kind.settings for name, kind in REGISTRY.items()})
-    name = f"chain-{config.name}"
+    name = compose_project(project)
     before = engine.leftovers(name)
     file = project.run / COMPOSE_FILE
     if before:
@@ -45,3 +54,15 @@ def down(project: Project, engine: Engine, progress: Progress) -> list[str]:
             ExitCode.ENGINE,
         )
     return before
+
+
+def compose_project(project: Project) -> str:
+    """Name the Compose project: that of the rendered file, which is what was started, before that of chain.yaml.
+
+    Raises ChainError (CONFIG) when neither tells.
+    """
+    with contextlib.suppress(OSError):
+        if found := _NAME.search((project.run / COMPOSE_FILE).read_text(errors="replace")):
+            return found[1]
+    config = loader.load(project.file, {name: kind.settings for name, kind in REGISTRY.items()})
+    return f"chain-{config.name}"

@@ -42,7 +42,7 @@ class Loaded:
     def files(self, root: str = "..") -> dict[str, str]:
         """Render everything that goes below `run/`, or another folder with `root` as its way to the project's."""
         names = {folder: image.name for folder, image in self.images.items()}
-        return render(self.topology, REGISTRY, names, load_template, root)
+        return render(self.topology, REGISTRY, names, load_template, root, key_stamp=_stamp(self.project.entry_key))
 
 
 def load_template(name: str) -> str:
@@ -97,7 +97,7 @@ def _stamp(path: Path) -> str:
     try:
         found = path.stat()
     except OSError:
-        return ""  # reported by `check_secrets`, with all else that is wrong
+        return ""  # an exit's is reported by `check_secrets`, the entry's is yet to be made
     return f"{found.st_ino}-{found.st_mtime_ns}"
 
 
@@ -121,6 +121,15 @@ def check_secrets(loaded: Loaded) -> None:
                 if not is_there(path) and users[secret.role] == 1 and spec.override is None:
                     hint += f"; the name secrets/{secret.role} does too"
                 problems.append(Problem(problem.where, f"{problem.what} ({about})", hint))
+    for client in loaded.topology.state.clients:
+        path = loaded.project.peer_keys / client.psk_file
+        problem = problem_with_secret(path, "wireguard-key")
+        if problem:
+            hint = problem.hint
+            if not is_there(path):
+                hint = f"restore it from your copy; or `chain client remove {client.name}`, and add it again"
+            about = f"client {client.name}: the key that it shares with the entry"
+            problems.append(Problem(problem.where, f"{problem.what} ({about})", hint))
     if problems:
         raise ChainError(problems, ExitCode.CONFIG)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from chain import topology
 from chain.api import load as loading
+from chain.api.apply import kept_out
 from chain.api.clients import ensure_entry_key, missing_keys
 from chain.api.preflight import check_folder, check_host, check_programs
 from chain.api.project import changing, make_folder, write_atomic
@@ -17,7 +19,7 @@ from chain.plan import Observed, Step, plan
 from chain.render import COMPOSE_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from chain.api.load import Loaded
@@ -74,14 +76,15 @@ def check(project: Project, engine: Engine, progress: Progress) -> Loaded:
 
 def reconcile(loaded: Loaded, engine: Engine, progress: Progress) -> tuple[Step, ...]:
     """Write what is to be written and have Compose take it; give the steps. Raises ChainError."""
-    files = loaded.files()
-    steps = plan(files, services(loaded), loaded.topology.state.generation, observe(loaded, engine))
+    files, observed = loaded.files(), observe(loaded, engine)
+    steps = plan(files, services(loaded), loaded.topology.state.generation, observed)
     composing = any(step.verb == "compose" for step in steps)
     if composing:
         with progress.step("Checking the engine's host"):
             check_host(loaded, engine, progress)
     ensure_entry_key(loaded.project)
-    write_files(loaded.project, files, steps)
+    # Rendered before there was a key, the Compose file lacks its stamp: the next run would take that for a new key.
+    write_files(loaded.project, loaded.files() if observed.missing_keys else files, steps)
     if composing:
         with progress.step("Starting containers"):
             compose_up(loaded, engine)
@@ -118,6 +121,21 @@ def build_images(wanted: Mapping[str, Image], engine: Engine, progress: Progress
     return [image.name for image in absent]
 
 
+def build_fresh(loaded: Loaded, engine: Engine, progress: Progress) -> list[str]:
+    """Build all images anew, from the newest packages; give their names. Raises ChainError (ENGINE).
+
+    Their names stay the same, being hashes of recipes: nothing but this brings security updates.
+    """
+    with progress.step(f"Fetching {images.BASE}"):
+        if not engine.pull(images.BASE):
+            progress.note(f"warning: no registry gives {images.BASE}; what the engine has is used")
+    found = images.with_bases(loaded.images.values())
+    for image in found:
+        with progress.step(f"Building image {image.name} anew (a minute or two)"):
+            images.build(engine, image, progress.detail, fresh=True)
+    return [image.name for image in found]
+
+
 def services(loaded: Loaded) -> list[str]:
     return ["entry", *(f"exit-{exit_.name}" for exit_ in loaded.topology.exits)]
 
@@ -127,18 +145,30 @@ def observe(loaded: Loaded, engine: Engine) -> Observed:
     name = loaded.topology.name
     states = engine.containers(name)
     own_file = str(loaded.project.run / COMPOSE_FILE)
-    try:
-        generation = engine.ask_entry(name, "status")["generation"]
-    except ChainError:
-        generation = None
+    status: dict[str, Any] = {}
+    with contextlib.suppress(ChainError):  # it does not run, or not yet
+        status = engine.ask_entry(name, "status")
     return Observed(
         files=read_files(loaded.project.run),
         missing_images=(),
-        generation=generation,
+        generation=status.get("generation"),
         running=frozenset(state.service for state in states if state.state == "running"),
         unfinished=(loaded.project.run / UNFINISHED).exists(),
+        outdated=_outdated(loaded, engine, states),
         overlaid=frozenset(state.service for state in states if state.compose_files not in ("", own_file)),
         missing_keys=missing_keys(loaded.project),
+        kept_out=tuple(status.get("kept_out", ())),
+    )
+
+
+def _outdated(loaded: Loaded, engine: Engine, states: Iterable[ContainerState]) -> frozenset[str]:
+    """Name the services whose image has been built anew since their container was made."""
+    folders = {"entry": "entry"} | {f"exit-{exit_.name}": f"exit-{exit_.kind}" for exit_ in loaded.topology.exits}
+    newest = {folder: engine.image_id(image.name) for folder, image in loaded.images.items()}
+    return frozenset(
+        state.service
+        for state in states
+        if state.service in folders and state.image_id not in ("", newest[folders[state.service]])
     )
 
 
@@ -203,31 +233,51 @@ def wait(loaded: Loaded, engine: Engine, progress: Progress, seconds: float) -> 
     status: dict[str, Any] | None = None
     broken: list[ContainerState] = []
     patience: float | None = None
-    applied = False
+    generation, applied = loaded.topology.state.generation, False
     restarts = {state.id: state.restarts for state in engine.containers(name)}
     for status in engine.watch_entry(name, seconds):
-        if status and status["generation"] != loaded.topology.state.generation:
-            # Before any waiting: the new state may be what lets a tunnel be used. Once: it is the newest there is.
-            if not applied:
-                engine.ask_entry(name, "apply")
-                applied = True
-            continue
+        if status and (status["generation"] != generation or (status.get("kept_out") and not applied)):
+            # Before any waiting: the new state may be what lets a tunnel be used.
+            generation, applied = _apply(name, engine, progress), True
+            if status["generation"] != generation:
+                continue
         if status:
             progress.detail(", ".join(f"{exit_['name']} {exit_['state']}" for exit_ in status["exits"]))
-            if all(group["exit"] for group in status["groups"]):
+            if _carries(status):
                 if all(exit_["open"] for exit_ in status["exits"]):
                     return status
                 patience = patience or time.monotonic() + STRAGGLER_SECONDS
                 if time.monotonic() > patience:
                     return status
-        broken = [
-            state
-            for state in engine.containers(name)
-            if state.restarts - restarts.get(state.id, 0) > FEW_RESTARTS or state.state == "exited"
-        ]
-        if broken:
+        if broken := _broken(engine.containers(name), restarts):
             break
+    if status and status["generation"] == generation and _carries(status) and not broken:
+        return status  # there was no time to wait for the stragglers, who are no more than a warning
     raise _not_up(name, engine, status, broken)
+
+
+def _apply(name: str, engine: Engine, progress: Progress) -> str:
+    """Have the entry read its file; give the generation that is in force then.
+
+    It may be newer than what was loaded here: another command can have added a client meanwhile.
+    """
+    answer = engine.ask_entry(name, "apply")
+    for problem in kept_out(answer):
+        progress.note(f"warning: {problem}")
+    return str(answer["generation"])
+
+
+def _broken(states: Iterable[ContainerState], restarts: Mapping[str, int]) -> list[ContainerState]:
+    """Pick the containers that do not stay up. `restarts`: those of former times, by container."""
+    return [
+        state
+        for state in states
+        if state.restarts - restarts.get(state.id, 0) > FEW_RESTARTS or state.state == "exited"
+    ]
+
+
+def _carries(status: dict[str, Any]) -> bool:
+    return all(group["exit"] for group in status["groups"])
 
 
 def _not_up(name: str, engine: Engine, status: dict[str, Any] | None, broken: list[ContainerState]) -> ChainError:
@@ -249,6 +299,9 @@ def _not_up(name: str, engine: Engine, status: dict[str, Any] | None, broken: li
         if service not in blamed:
             blamed.append(service)
             problems.append(problem)
+    if not problems:
+        what = "it did not say in time that it has what chain.yaml asks for"
+        problems.append(Problem("container entry", what, "`chain up` goes on from here; `--wait` gives it more time"))
     logs = [f"── {service} ──\n{engine.log_tail(states[service].id)}" for service in blamed if service in states]
     return ChainError(problems, ExitCode.NOT_UP, detail="\n\n".join(logs))
 

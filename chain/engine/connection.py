@@ -14,11 +14,11 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from chain.checks import DockerNetwork, Publisher
-from chain.contract import HostFacts, from_json
+from chain.contract import HostFacts, from_json, printable
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     import docker
@@ -30,8 +30,9 @@ OLDEST_COMPOSE = (2, 24)
 OLDEST_BUILDX = (0, 8)  # named build contexts
 RETRY_SECONDS = 0.1  # between two looks for an entry that is not there yet
 LABEL_PROJECT = "com.docker.compose.project"
-LABEL_CHAIN, LABEL_ROLE, LABEL_EXIT = "chain.name", "chain.role", "chain.exit"
+LABEL_CHAIN, LABEL_ROLE = "chain.name", "chain.role"
 LABEL_CHECK = "chain.check"
+LOG_LINE = 2000  # characters of a log's line that are shown
 CHECK_STALE = "10m"  # a check takes a second or two; an older container is one whose command was killed
 
 
@@ -40,12 +41,11 @@ class ContainerState:
     """One of a chain's containers, as the engine sees it."""
 
     service: str
-    role: str
     id: str
     state: str  # running, exited, restarting, created, …
     health: str  # starting, healthy, unhealthy, or empty
     restarts: int
-    image: str
+    image_id: str  # that Compose made it from
     started_at: str
     exit_code: int
     folder: str = ""  # of the Compose file that it was made from
@@ -105,11 +105,34 @@ class Engine:
     # Images
 
     def has_image(self, name: str) -> bool:
+        return self.image_id(name) is not None
+
+    def image_id(self, name: str) -> str | None:
+        """Give the identity of what a name stands for now; another one once it was built anew."""
         import docker
 
         try:
-            self.sdk.images.get(name)
+            return str(self.sdk.images.get(name).id)
         except docker.errors.ImageNotFound:
+            return None
+
+    def packages_time(self, name: str) -> float:
+        """Give the Unix time at which an image's packages were installed.
+
+        Not the image's own: the builder may have had the layer with the packages from an earlier build.
+        """
+        layers = self.sdk.images.get(name).history()
+        layers = [layer for layer in layers if "apt-get" in layer["CreatedBy"]] or layers
+        return float(max(layer["Created"] for layer in layers))
+
+    def pull(self, name: str) -> bool:
+        """Fetch the newest image of this name. False: no registry gives it here."""
+        import docker
+
+        repository, _, tag = name.rpartition(":")
+        try:
+            self.sdk.images.pull(repository, tag)
+        except (docker.errors.DockerException, OSError):  # OSError: what breaks connections, in words of `requests`
             return False
         return True
 
@@ -122,6 +145,7 @@ class Engine:
         arguments: Mapping[str, str],
         labels: Mapping[str, str],
         secrets: list[str],
+        cache: bool,
         progress: Callable[[str], None],
     ) -> None:
         """Build with BuildKit, on the host's network, since a chain's own networks may not exist yet."""
@@ -138,6 +162,7 @@ class Engine:
                 labels=dict(labels),
                 network="host",
                 secrets=secrets,
+                cache=cache,
                 progress="plain",
                 load=True,
                 stream_logs=True,
@@ -218,11 +243,10 @@ class Engine:
 
     def log_tail(self, container: str, lines: int = 25) -> str:
         raw: bytes = self.sdk.containers.get(container).logs(tail=lines)
-        return raw.decode(errors="replace").rstrip()
+        return "\n".join(log_lines([raw]))
 
-    def follow_logs(self, container: str, tail: int) -> Iterator[bytes]:
-        stream: Iterator[bytes] = self.sdk.containers.get(container).logs(stream=True, follow=True, tail=tail)
-        return stream
+    def follow_logs(self, container: str, tail: int) -> Iterator[str]:
+        return log_lines(self.sdk.containers.get(container).logs(stream=True, follow=True, tail=tail))
 
     def run_check(self, image: str, command: list[str]) -> str:
         """Try what the engine's kernel can do: without a network, and with the host's devices to look at.
@@ -324,12 +348,11 @@ def _state(item: Container) -> ContainerState:
     state = attrs["State"]
     return ContainerState(
         service=item.labels.get("com.docker.compose.service", item.name),
-        role=item.labels.get(LABEL_ROLE, ""),
         id=item.id,
         state=state["Status"],
         health=state.get("Health", {}).get("Status", ""),
         restarts=attrs.get("RestartCount", 0),
-        image=attrs["Config"]["Image"],
+        image_id=item.labels.get("com.docker.compose.image", ""),
         started_at=state.get("StartedAt", ""),
         exit_code=state.get("ExitCode", 0),
         folder=item.labels.get("com.docker.compose.project.working_dir", ""),
@@ -370,6 +393,22 @@ def lost(error: Exception) -> ChainError | None:
         Problem("Docker engine", f"it did not do what it was asked: {words}", "is it being restarted? then try again"),
         ExitCode.ENGINE,
     )
+
+
+def log_lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Give a log's lines, from whatever pieces it comes in, fit to be shown: a container may have been taken over."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > LOG_LINE:
+            lines, rest = [*lines, rest], b""
+        yield from map(_log_line, lines)
+    if rest:
+        yield _log_line(rest)
+
+
+def _log_line(raw: bytes) -> str:
+    return printable(raw.decode(errors="replace").rstrip().expandtabs(), LOG_LINE)
 
 
 def _builder_line(line: object) -> str:

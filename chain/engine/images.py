@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chain.contract import CONTRACT
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def describe(folders: Iterable[str], root: Path | None = None) -> dict[str, Imag
 
 
 def _image(path: Path, *, base: Image | None, needs_runtime: bool) -> Image:
-    digest = hashlib.sha256(f"{CONTRACT} {base.name if base else ''}\n".encode())
+    digest = hashlib.sha256(f"{base.name if base else ''}\n".encode())
     sources = [path, *(PACKAGE / part for part in RUNTIME)] if needs_runtime else [path]
     for source in sources:
         files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
@@ -83,8 +82,16 @@ def missing(engine: Engine, images: Iterable[Image]) -> list[Image]:
     return list(wanted.values())
 
 
-def build(engine: Engine, image: Image, progress: Callable[[str], None]) -> None:
-    """Build one image; `progress` gets the builder's lines. Raises ChainError (ENGINE) with the last of them."""
+def with_bases(images: Iterable[Image]) -> list[Image]:
+    """List images, each after what it stands on."""
+    return list({part.name: part for image in images for part in (image.base, image) if part}.values())
+
+
+def build(engine: Engine, image: Image, progress: Callable[[str], None], *, fresh: bool = False) -> None:
+    """Build one image; `progress` gets the builder's lines. Raises ChainError (ENGINE) with the last of them.
+
+    `fresh`: with nothing of earlier builds, whose layers keep the packages of their day.
+    """
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
     bundle = next((path for path in CA_BUNDLES if Path(path).is_file()), None)
@@ -113,8 +120,9 @@ def build(engine: Engine, image: Image, progress: Callable[[str], None]) -> None
             tag=image.name,
             contexts=contexts,
             arguments={"WIREGUARD_GO": image.base.name} if image.base else {},
-            labels={"chain.contract": str(CONTRACT), "chain.image": image.folder},
+            labels={"chain.image": image.folder},
             secrets=[f"id=ca,src={bundle}"] if bundle else [],
+            cache=not fresh,
             progress=note,
         )
     except RuntimeError as error:

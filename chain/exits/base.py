@@ -14,7 +14,6 @@ class SecretSpec:
     """A credential of an exit: `role` is its file's name and its name inside the container."""
 
     role: str
-    required: bool
     about: str
     form: Literal["text", "wireguard-key"] = "text"
     override: str | None = None  # the file that chain.yaml names instead

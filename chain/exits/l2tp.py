@@ -132,12 +132,12 @@ class L2tp:
 
     def secrets(self, settings: L2tpExit) -> tuple[SecretSpec, ...]:
         specs = [
-            SecretSpec("vpn_ipsec_psk", required=True, about="the IPsec pre-shared key", override=_file(settings.psk)),
-            SecretSpec("vpn_username", required=True, about="the user name", override=_file(settings.username)),
-            SecretSpec("vpn_password", required=True, about="the password", override=_file(settings.password)),
+            SecretSpec("vpn_ipsec_psk", about="the IPsec pre-shared key", override=_file(settings.psk)),
+            SecretSpec("vpn_username", about="the user name", override=_file(settings.username)),
+            SecretSpec("vpn_password", about="the password", override=_file(settings.password)),
         ]
         if settings.server is None:
-            specs.insert(0, SecretSpec("vpn_server_ip", required=True, about="the server's address or name"))
+            specs.insert(0, SecretSpec("vpn_server_ip", about="the server's address or name"))
         return tuple(specs)
 
     def options(self, settings: L2tpExit) -> dict[str, Any]:

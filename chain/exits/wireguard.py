@@ -59,7 +59,6 @@ class WireGuard:
     def secrets(self, settings: WireGuardExit) -> tuple[SecretSpec, ...]:
         private = SecretSpec(
             "wg_private_key",
-            required=True,
             form="wireguard-key",
             about="the private key that the provider's file shows as PrivateKey",
             override=settings.private_key.file if settings.private_key else None,
@@ -68,7 +67,6 @@ class WireGuard:
             return (private,)
         preshared = SecretSpec(
             "wg_preshared_key",
-            required=True,
             form="wireguard-key",
             about="the key that the provider's file shows as PresharedKey",
             override=settings.preshared_key.file or None,

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from chain.contract import CONFIG_DIR, CONTRACT, MEMORY_DIR, PEERS_DIR, SETTINGS_FILE, STATE_FILE
+from chain.contract import APPLIED, CONFIG_DIR, MEMORY_DIR, PEERS_DIR, SETTINGS_FILE, STATE_FILE, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from chain.contract import DesiredState
     from chain.exits.base import ExitKind
     from chain.topology import Topology
 
 COMPOSE_FILE = "compose.yaml"
+ENTRY_FILE = f"entry/{STATE_FILE}"
 
 
 def render(
@@ -26,13 +28,15 @@ def render(
     images: Mapping[str, str],
     load: Callable[[str], str],
     root: str = "..",
+    *,
+    key_stamp: str = "",
 ) -> dict[str, str]:
     """Render every file of a chain.
 
     `images` maps an image's folder to its full name; `load` reads a template; `root` is the way from the Compose
-    file's folder to the project's.
+    file's folder to the project's; `key_stamp` changes when the entry's key is written anew.
     """
-    files = {f"entry/{STATE_FILE}": _pretty(topology.state)}
+    files = {ENTRY_FILE: entry_file(topology.state)}
     for exit_ in topology.exits:
         files[f"exits/{exit_.name}/{SETTINGS_FILE}"] = _pretty(exit_.settings)
     files[COMPOSE_FILE] = (
@@ -43,12 +47,15 @@ def render(
             root=root,
             kinds=kinds,
             images=images,
-            contract=CONTRACT,
             config_dir=CONFIG_DIR,
             memory_dir=MEMORY_DIR,
             peers_dir=PEERS_DIR,
-            # A change of its settings recreates that exit; the entry reads its state again without being recreated.
+            # A change of its settings recreates that exit; the entry reads most of its state again without that.
             settings_hash={name: _digest(text) for name, text in files.items()},
+            entry_hash=_digest(
+                to_json({key: part for key, part in vars(topology.state).items() if key not in APPLIED})
+            ),
+            key_hash=_digest(key_stamp),
             secrets_hash={
                 exit_.name: _digest(" ".join(f"{secret.path} {secret.stamp}" for secret in exit_.secrets))
                 for exit_ in topology.exits
@@ -56,6 +63,11 @@ def render(
         )
     )
     return files
+
+
+def entry_file(state: DesiredState) -> str:
+    """Give the text of the file that the entry reads."""
+    return _pretty(state)
 
 
 def _digest(text: str) -> str:

@@ -105,7 +105,7 @@ def remove(project: Project) -> None:
 
 
 def write(project: Project) -> None:
-    render.write(load(project, ENGINE), None)
+    render.write(project, ENGINE, None)
 
 
 def keys_of(project: Project) -> list[str]:

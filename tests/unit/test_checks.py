@@ -261,6 +261,14 @@ def test_the_table_of_connections(size: int | None, used: int | None, level: str
     assert checks.conntrack(replace(HOST, conntrack_max=size, conntrack_count=used)).level == level
 
 
+@pytest.mark.parametrize(("days", "level"), [((), "unchecked"), ((0, 60), "ok"), ((3, 61), "warn"), ((-1,), "ok")])
+def test_the_age_of_packages(days: tuple[int, ...], level: str) -> None:
+    found = checks.packages({f"image{age}": -age * 86400.0 for age in days}, 0.0)
+    assert found.level == level
+    assert ("image61 (61 days)" in found.found) == (level == "warn")
+    assert "image3 " not in found.found
+
+
 def uplink(host: HostFacts, config: Config | None = None, topology: Topology | None = None) -> Finding:
     return checks.uplink(host, config, topology, REGISTRY)
 

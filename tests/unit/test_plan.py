@@ -35,6 +35,12 @@ def test_a_change_that_the_entry_takes_without_being_recreated() -> None:
     )
 
 
+def test_a_client_that_is_kept_out_has_the_entry_look_again() -> None:
+    assert steps(FILES, "1", files=FILES, generation="1", running=frozenset(SERVICES), kept_out=("phone", "tv")) == (
+        "apply entry: kept out so far: phone, tv"
+    )
+
+
 def test_an_exit_that_is_gone() -> None:
     before = {**FILES, "exits/oslo/settings.json": "x", "compose.yaml": "old"}
     running = frozenset({*SERVICES, "exit-oslo"})
@@ -59,6 +65,13 @@ def test_a_container_that_has_stopped() -> None:
 
 def test_an_entry_that_does_not_answer_reads_its_file_when_it_starts() -> None:
     assert steps(FILES, "1", files=FILES, running=frozenset({"exit-paris"})) == "compose up: not running: entry"
+
+
+def test_an_image_that_was_built_anew() -> None:
+    outdated = frozenset({"entry", "exit-paris"})
+    assert steps(FILES, "1", files=FILES, generation="1", running=frozenset(SERVICES), outdated=outdated) == (
+        "compose up: images were built anew: entry, exit-paris"
+    )
 
 
 def test_a_container_that_somebody_made_with_an_override_file() -> None:

@@ -54,7 +54,7 @@ def test_every_service_is_hardened(compose: dict[str, Any]) -> None:
         assert not set(service["cap_add"]) & {"ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE"}
         assert service["sysctls"]["net.ipv4.ip_forward"] == "0"
         assert not [volume for volume in service["volumes"] if "docker.sock" in str(volume)]
-        assert all(volume["read_only"] for volume in service["volumes"])
+        assert all(volume["read_only"] for volume in service["volumes"] if volume["type"] == "bind")
         assert service["mem_limit"]
         assert service["pids_limit"]
 
@@ -109,6 +109,40 @@ def test_changed_settings_recreate_that_exit_and_no_other(built: Callable[[str],
     assert {name for name in before if before[name] != after[name]} == {"exit-oslo"}
     client = "clients:\n  phone: {address: 10.13.13.2, public_key: posD+Btwgg+OkMFbBgQsYJ65IrKyFSIIhkZCQYs7xHQ=}\n"
     assert labels(TEXT + client) == before
+
+
+ENTRY = "entry: {endpoint: vpn.example.org"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (ENTRY, f"{ENTRY}, subnet: 10.13.14.0/24"),
+        (ENTRY, f"{ENTRY}, mtu: 1300"),
+        ("server: 203.0.113.10", "server: 203.0.113.10, mtu: 1300"),  # the tightest exit is the clients' limit
+        (ENTRY, f"network: {{pool: 10.217.0.0/20}}\n{ENTRY}"),
+    ],
+)
+def test_what_the_entry_reads_at_its_start_alone_recreates_it(
+    built: Callable[[str], Topology], old: str, new: str
+) -> None:
+    assert entry_labels(built, TEXT.replace(old, new)) != entry_labels(built, TEXT)
+
+
+def test_what_a_running_entry_takes_over_does_not_recreate_it(built: Callable[[str], Topology]) -> None:
+    groups = "groups:\n  far: {exits: [oslo]}\ndns: {upstreams: [192.0.2.53]}\n"
+    client = "clients:\n  phone: {address: 10.13.13.2, public_key: posD+Btwgg+OkMFbBgQsYJ65IrKyFSIIhkZCQYs7xHQ=}\n"
+    assert entry_labels(built, TEXT + groups + client) == entry_labels(built, TEXT)
+
+
+def test_a_new_key_of_the_entry_recreates_it(built: Callable[[str], Topology]) -> None:
+    assert entry_labels(built, TEXT, "1-2") != entry_labels(built, TEXT, "1-3")
+
+
+def entry_labels(built: Callable[[str], Topology], text: str, key_stamp: str = "") -> dict[str, str]:
+    files = render(built(text), REGISTRY, IMAGES, load_template, key_stamp=key_stamp)
+    found: dict[str, str] = yaml.safe_load(files["compose.yaml"])["services"]["entry"]["labels"]
+    return found
 
 
 def test_settings_and_state_are_readable_json(built: Callable[[str], Topology]) -> None:

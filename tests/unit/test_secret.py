@@ -2,15 +2,13 @@ from __future__ import annotations
 
 import json
 import pickle
-from typing import TYPE_CHECKING
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from chain.errors import ChainError, ExitCode
 from chain.secret import Secret, read_secret
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 VALUE = "correct horse battery"
 
@@ -88,3 +86,23 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
         read_secret(tmp_path / "nowhere")
     with pytest.raises(ChainError, match="directory"):
         read_secret(tmp_path)
+
+
+def test_the_readmes_way_of_writing_secrets_keeps_them_as_they_are_and_to_their_owner(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    begin = text.index("bash -c '")
+    script = text[begin : text.index("\n```", begin)]
+    values = {
+        "vpn_server_ip": "192.0.2.7",
+        "vpn_username": "DOMAIN\\user",
+        "vpn_ipsec_psk": " 'a' \"b\" $HOME ",
+        "vpn_password": "-n %s #",
+    }
+    (tmp_path / "secrets").mkdir()
+    typed = "".join(f"{value}\n" for value in values.values())
+    subprocess.run(["sh", "-c", script], input=typed, cwd=tmp_path, text=True, check=True, capture_output=True)
+    for name, value in values.items():
+        file = tmp_path / "secrets" / name
+        assert read_secret(file) == Secret(value)
+        assert file.stat().st_mode & 0o777 == 0o600
+    assert "echo 'the" not in text  # a value on a command line is in the shell's history

@@ -125,7 +125,6 @@ def test_the_bridge_the_entry_and_the_exit_have_addresses_of_their_own(built: Ca
         used = {exit_.link.gateway, IPv4Address(link.entry_address), IPv4Address(link.exit_address)}
         assert len(used) == 3
         assert used <= set(exit_.link.subnet.hosts())
-        assert not exit_.link.masquerade
 
 
 def test_macs_are_locally_administered_and_not_dockers(built: Callable[[str], Topology]) -> None:
@@ -189,6 +188,18 @@ def test_address6_maps_the_host_number() -> None:
     assert address6(prefix, subnet, IPv4Address("10.20.1.2")) == prefix.network_address + 258
 
 
+@pytest.mark.parametrize(
+    ("groups", "memory", "pids"), [(1, 160, 128), (2, 256, 136), (9, 256, 136), (10, 352, 144), (255, 3232, 384)]
+)
+def test_the_entrys_limits_grow_with_its_groups_in_steps(
+    built: Callable[[str], Topology], minimal: str, groups: int, memory: int, pids: int
+) -> None:
+    more = "".join(f"  g{number}: {{exits: [paris]}}\n" for number in range(1, groups))
+    found = built(minimal + (f"groups:\n{more}" if more else ""))
+    assert len(found.state.groups) == groups
+    assert (found.entry_memory, found.entry_pids) == (memory, pids)
+
+
 def test_the_generation_changes_with_what_the_entry_has_to_know_and_with_nothing_else(
     built: Callable[[str], Topology],
 ) -> None:
@@ -228,10 +239,9 @@ def test_the_clients_mtu_can_be_set(built: Callable[[str], Topology]) -> None:
 UPLINK = "entry: {endpoint: vpn.example.org}\nexits:\n  a: {kind: l2tp, uplink: {network: dsl}}\n"
 
 
-def test_an_uplink_of_its_own_is_masqueraded(built: Callable[[str], Topology]) -> None:
+def test_an_uplink_of_its_own_has_the_exit_and_its_gateway_in_it(built: Callable[[str], Topology]) -> None:
     exit_ = built(GROUPS).exits[0]
     assert exit_.uplink is not None
-    assert exit_.uplink.masquerade
     assert exit_.settings.uplink.gateway == str(exit_.uplink.gateway)
     assert IPv4Address(exit_.settings.uplink.address) in exit_.uplink.subnet
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chain.agent import reports
-from chain.agent.reports import Reports
+from chain.agent.reports import Reports, read
 from chain.contract import ExitLink, ExitReport, Link, to_json
 
 if TYPE_CHECKING:
@@ -102,6 +102,24 @@ def test_nonsense_ends_the_connection(line: bytes) -> None:
         assert await heard(news) == ("paris", None)
 
     play(scene)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_a_time_that_is_no_number_is_nonsense(number: str) -> None:
+    line = LINE.replace(b'"since":1.0', f'"since":{number}'.encode())
+    assert number.encode() in line
+    with pytest.raises(ValueError, match=r"ExitReport\.since: not a number"):
+        read("paris", line)
+
+
+def test_an_exits_words_can_not_steer_a_terminal() -> None:
+    evil = "\x1b]0;title\x07\x9b2J\r\n\u202e" + "x" * 10_000
+    line = to_json(ExitReport(exit=evil, state=evil, since=1.0, cause=evil, tunnel_address=evil)).encode()
+    found = read("paris", line)
+    for text in (found.exit, found.state, found.cause, found.tunnel_address):
+        assert text.isprintable()
+        assert len(text) <= reports.SENTENCE
+    assert (found.exit, found.cause[:9]) == ("paris", "\ufffd]0;title")
 
 
 def test_silence_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:

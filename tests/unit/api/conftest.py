@@ -33,6 +33,8 @@ class ScriptedEngine(Engine):
         self.kernel: dict[str, bool] = {}
         self.published: list[Publisher] = []
         self.others: list[DockerNetwork] = []
+        self.built = "first"
+        self.packages = time.time()
 
     def entry(self, chain: str) -> Container | None:
         return SimpleNamespace(name=chain) if self.statuses[0] else None
@@ -67,8 +69,11 @@ class ScriptedEngine(Engine):
     def check_buildx(self) -> str:
         return "0.13"
 
-    def has_image(self, name: str) -> bool:  # noqa: ARG002 - it has all
-        return True
+    def image_id(self, name: str) -> str | None:  # it has all
+        return f"{self.built} {name}"
+
+    def packages_time(self, name: str) -> float:  # noqa: ARG002 - all are of one day
+        return self.packages
 
     def run_check(self, image: str, command: list[str]) -> str:  # noqa: ARG002 - it answers all it knows
         return json.dumps(self.kernel)
@@ -84,9 +89,9 @@ class ScriptedEngine(Engine):
     def networks(self) -> list[DockerNetwork]:
         return self.others
 
-    def runs(self, service: str, state: str = "running", restarts: int = 0, folder: str = "") -> None:
+    def runs(self, service: str, state: str = "running", restarts: int = 0, folder: str = "", image: str = "") -> None:
         """Add a container."""
-        self.states.append(ContainerState(service, "", f"id-{service}", state, "", restarts, "", "", 1, folder))
+        self.states.append(ContainerState(service, f"id-{service}", state, "", restarts, image, "", 1, folder))
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chain.api import clients
 from chain.api import doctor as module
 from chain.api.doctor import OF_ENGINE, OF_HOST, doctor, of_folder, resolve
 from chain.api.progress import Silent
+from chain.api.project import write_atomic
 from chain.checks import verdict
 from chain.contract import HostFacts, HostRoute
 from chain.engine.connection import Engine
@@ -100,6 +102,30 @@ def test_secrets_and_generated_keys_that_are_open_to_all_are_found(project: Proj
     failed = [finding for finding in found if finding.level == "fail"]
     assert [finding.name for finding in failed] == ["secrets", "secrets"]
     assert {finding.fix.split()[2].rpartition("/")[2] for finding in failed} == {"vpn_password,", "entry_private_key,"}
+
+
+def test_a_clients_key_that_is_missing_or_wrong_is_found_once(project: Project, able: ScriptedEngine) -> None:
+    complete(project)
+    clients.add(project, able, "phone", None)
+    peer = project.peer_keys / "phone"
+    key = peer.read_text()
+    peer.unlink()
+    for value, mode in (("", 0), ("no key\n", 0o600), (key, 0o644)):
+        if value:
+            write_atomic(peer, value, mode)
+        failed = [finding for finding in of_folder(project.file, able)[1] if finding.level == "fail"]
+        assert len(failed) == 1
+        assert "secrets/peers/phone: " in failed[0].found
+
+
+def test_old_packages_are_to_look_at(project: Project, able: ScriptedEngine) -> None:
+    complete(project)
+    assert by_name(doctor(project.file, able, Silent()))["packages"] == "ok"
+    able.packages -= 61 * 86400
+    (found,) = [each for each in doctor(project.file, able, Silent()) if each.name == "packages"]
+    assert found.level == "warn"
+    assert "(61 days)" in found.found
+    assert "--fresh" in found.fix
 
 
 def test_another_folders_chain_of_this_name_is_a_finding(project: Project, able: ScriptedEngine) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chain.api.load import check_secrets, load, problem_with_secret
+from chain.api.project import write_atomic
 from chain.engine.connection import Engine
 from chain.engine.images import PACKAGE
 from chain.errors import ChainError, ExitCode
@@ -73,6 +74,22 @@ def test_all_that_is_wrong_with_secrets_is_said_at_once(project: Project) -> Non
         f"{root}/vpn_username: this secret still says CHANGE-ME (exit paris: the user name)",
         f"{root}/vpn_password: everybody on this machine has access to this secret (exit paris: the password)",
     ]
+
+
+CLIENT = "clients:\n  phone: {address: 10.13.13.2, public_key: posD+Btwgg+OkMFbBgQsYJ65IrKyFSIIhkZCQYs7xHQ=}\n"
+
+
+def test_a_client_without_the_key_that_it_shares_with_the_entry_is_found(project: Project) -> None:
+    write(project, *ROLES)
+    project.file.write_text(project.file.read_text() + CLIENT)
+    with pytest.raises(ChainError, match=r"secrets/peers/phone: this secret's file is missing \(client phone: the key"):
+        check_secrets(load(project, ENGINE))
+    project.peer_keys.mkdir()
+    write_atomic(project.peer_keys / "phone", "no key\n", 0o600)
+    with pytest.raises(ChainError, match="this is no WireGuard key"):
+        check_secrets(load(project, ENGINE))
+    write_atomic(project.peer_keys / "phone", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n", 0o600)
+    check_secrets(load(project, ENGINE))
 
 
 def test_complete_secrets_are_no_problem(project: Project) -> None:

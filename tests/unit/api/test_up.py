@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chain.api import up
+from chain.api.clients import ensure_entry_key
 from chain.api.load import Loaded, load
 from chain.api.progress import Silent
-from chain.api.up import check_owner, hint_for, observe, services, stragglers, wait
+from chain.api.up import check_owner, hint_for, observe, reconcile, services, stragglers, wait
 from chain.errors import ChainError, ExitCode
 
 if TYPE_CHECKING:
@@ -124,12 +125,79 @@ def test_what_is_there_is_observed(project: Project, engine: ScriptedEngine) -> 
     assert (observed.generation, observed.running) == ("1", frozenset({"entry"}))
 
 
+def test_a_container_of_an_image_that_was_built_anew_since_is_observed(
+    project: Project, engine: ScriptedEngine
+) -> None:
+    loaded = load(project, engine)
+    for service, folder in (("entry", "entry"), ("exit-paris", "exit-l2tp")):
+        engine.runs(service, image=engine.image_id(loaded.images[folder].name) or "")
+    assert not observe(loaded, engine).outdated
+    engine.built = "second"
+    assert observe(loaded, engine).outdated == {"entry", "exit-paris"}
+
+
 def test_a_changed_state_is_applied_before_any_waiting(project: Project, engine: ScriptedEngine) -> None:
     old, new = status(paris="up") | {"generation": "0"}, status(paris="up")
-    engine.statuses = [old, old, new]
+    engine.statuses = [old, new]
     engine.applied = {"generation": "1"}
     assert wait(load_first(project, engine), engine, Silent(), SECONDS) == new
     assert engine.asked == ["apply"]
+
+
+def test_a_state_that_another_command_applied_meanwhile_is_as_good(project: Project, engine: ScriptedEngine) -> None:
+    theirs = status(paris="up") | {"generation": "2"}
+    engine.statuses = [status(paris="dialling"), theirs]
+    engine.applied = {"generation": "2"}
+    assert wait(load_first(project, engine), engine, Silent(), 3600.0) == theirs
+
+
+def test_an_entry_that_never_has_the_wanted_state_is_to_blame(project: Project, engine: ScriptedEngine) -> None:
+    engine.runs("entry")
+    engine.statuses = [status(paris="up") | {"generation": "0"}]
+    engine.applied = {"generation": "1"}
+    with pytest.raises(ChainError, match="did not say in time that it has what") as failed:
+        wait(load_first(project, engine), engine, Silent(), 0.0)
+    assert failed.value.code is ExitCode.NOT_UP
+
+
+def test_a_dead_standby_is_no_failure_however_short_the_wait(project: Project, engine: ScriptedEngine) -> None:
+    engine.statuses = [status(paris="up", oslo="dialling")]
+    assert wait(load_first(project, engine), engine, Silent(), 0.0) == status(paris="up", oslo="dialling")
+
+
+def test_a_client_that_was_kept_out_has_the_entry_look_again_once(
+    project: Project, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    progress = Silent()
+    monkeypatch.setattr(progress, "note", notes.append)
+    kept = status(paris="dialling") | {"kept_out": ["phone"]}
+    engine.statuses = [kept, kept, status(paris="up")]
+    engine.applied = {"generation": "1", "kept_out": ["phone"]}
+    wait(load_first(project, engine), engine, progress, SECONDS)
+    assert engine.asked == ["apply"]
+    assert [note.partition("\n")[0] for note in notes] == [
+        "warning: client phone: it is kept out: the entry found no key in secrets/peers/phone"
+    ]
+    engine.statuses = [kept]
+    assert observe(load(project, engine), engine).kept_out == ("phone",)
+
+
+def test_the_entry_gets_a_label_of_its_key_also_where_up_made_that(
+    project: Project, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(up, "check_host", lambda *_: None)
+    monkeypatch.setattr(up, "compose_up", lambda *_: None)
+    reconcile(load(project, engine), engine, Silent())
+    for service in ("entry", "exit-paris"):
+        engine.runs(service)
+    assert reconcile(load(project, engine), engine, Silent()) == ()
+    project.entry_key.rename(project.secrets / "old")
+    ensure_entry_key(project)
+    assert [str(step) for step in reconcile(load(project, engine), engine, Silent())] == [
+        "write compose.yaml: changed",
+        "compose up: changed: compose.yaml",
+    ]
 
 
 def test_a_chain_of_the_same_name_in_another_folder_is_not_taken_over(project: Project, engine: ScriptedEngine) -> None:

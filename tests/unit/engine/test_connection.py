@@ -14,7 +14,7 @@ import pytest
 from chain.api.preflight import check_programs
 from chain.checks import DockerNetwork
 from chain.engine import connection
-from chain.engine.connection import OLDEST_ENGINE, Engine, _builder_line, _network, _version
+from chain.engine.connection import OLDEST_ENGINE, Engine, _builder_line, _network, _version, log_lines
 from chain.errors import ChainError, ExitCode
 
 if TYPE_CHECKING:
@@ -38,6 +38,20 @@ def test_versions_are_read_from_what_engines_say(text: str, version: tuple[int, 
 )
 def test_a_builders_lines_are_text_in_whatever_form_they_come(line: object, text: str) -> None:
     assert _builder_line(line) == text
+
+
+@pytest.mark.parametrize(
+    ("chunks", "lines"),
+    [
+        ([b"a\nb", b"c\n"], ["a", "bc"]),
+        ([b"caf\xc3", b"\xa9\r\nend"], ["café", "end"]),  # a character in two pieces, a line without its end
+        ([b"\x1b[2J\tx\n"], ["\ufffd[2J    x"]),
+        ([b"y" * 5000, b"\nz\n"], ["y" * 1999 + "…", "", "z"]),
+        ([], []),
+    ],
+)
+def test_a_logs_lines_are_fit_to_be_shown(chunks: list[bytes], lines: list[str]) -> None:
+    assert list(log_lines(chunks)) == lines
 
 
 class Watched(Engine):

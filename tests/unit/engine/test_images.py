@@ -87,6 +87,11 @@ def test_what_an_image_stands_on_is_built_first_and_once() -> None:
     assert missing() == [images.WIREGUARD_GO, "entry", "exit-wireguard"]
 
 
+def test_a_fresh_build_takes_all_of_them_each_after_what_it_stands_on() -> None:
+    found = images.with_bases(images.describe(["entry", "exit-wireguard"]).values())
+    assert [image.folder for image in found] == [images.WIREGUARD_GO, "entry", "exit-wireguard"]
+
+
 def test_what_is_there_is_not_built() -> None:
     found = images.describe(["entry"])["entry"]
     assert missing(found.name) == [images.WIREGUARD_GO, "exit-wireguard"]

@@ -1,6 +1,6 @@
 """List what each image carries, as CycloneDX 1.5 JSON: Debian's packages, Go modules, the chain runtime itself.
 
-`python images/sbom.py FOLDER` writes one file per image there; images that the engine lacks are built first.
+`python tests/lab/sbom.py FOLDER` writes one file per image there; images that the engine lacks are built first.
 """
 
 from __future__ import annotations

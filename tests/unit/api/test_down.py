@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chain.api.down import compose_project, down
+from chain.api.progress import Silent
+from chain.api.project import changing
+from chain.api.render import write
+from chain.errors import ChainError, ExitCode
+
+if TYPE_CHECKING:
+    from chain.api.project import Project
+    from tests.unit.api.conftest import ScriptedEngine
+
+
+def test_what_was_started_goes_before_what_chain_yaml_says_now(project: Project, engine: ScriptedEngine) -> None:
+    assert compose_project(project) == "chain-main"
+    write(project, engine, None)
+    for text in ("name: other\n" + project.file.read_text(), "no: valid: yaml\n"):
+        project.file.write_text(text)
+        assert compose_project(project) == "chain-main"
+    project.file.unlink()
+    assert compose_project(project) == "chain-main"
+
+
+@pytest.mark.parametrize("text", ["", "name:\n  - [", "[]", "services: {}"])
+def test_a_rendered_file_that_tells_nothing_leaves_it_to_chain_yaml(project: Project, text: str) -> None:
+    project.run.mkdir()
+    (project.run / "compose.yaml").write_text(text)
+    assert compose_project(project) == "chain-main"
+    project.file.write_text("odd: 1\n")
+    with pytest.raises(ChainError) as refused:
+        compose_project(project)
+    assert refused.value.code is ExitCode.CONFIG
+
+
+def test_it_waits_for_a_command_that_changes_the_chain(
+    project: Project, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = threading.Event()
+
+    def leftovers(_: str) -> list[str]:
+        looked.set()
+        return []
+
+    monkeypatch.setattr(engine, "leftovers", leftovers)
+    with changing(project):
+        taking = threading.Thread(target=down, args=(project, engine, Silent()))
+        taking.start()
+        assert not looked.wait(0.2)
+    taking.join(10)
+    assert looked.is_set()
