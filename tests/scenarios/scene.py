@@ -250,12 +250,12 @@ def pushing(world: World, provider: str, token: str, rate: int, *targets: str) -
 
 
 @contextmanager
-def downloading(world: World, token: str, rate: int, service: str = "client") -> Iterator[None]:
-    """Have the internet send a client a stream while the block runs; it goes on when the client is cut off."""
+def downloading(world: World, token: str, rate: int, seconds: float, service: str = "client") -> Iterator[None]:
+    """Have the internet send a client a stream while the block runs; cut off, it goes on for some seconds."""
     process = subprocess.Popen(
         [
             *("docker", "exec", world.container(service), "python3", "client.py"),
-            *("download", world.site.internet_host, UDP_ECHO, str(rate), token),
+            *("download", world.site.internet_host, UDP_ECHO, str(rate), str(seconds), token),
         ]
     )
     try:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.docker, pytest.mark.long]
 
+RESTART_SECONDS = 10  # longer than a container takes to come back: what arrives meanwhile must not get past it
 ENOUGH = 20  # packets refused before an exit opened
 
 
@@ -39,7 +40,7 @@ def watched(world: World, chain: Chain, ground: Ground) -> Iterator[tuple[Captur
     with (
         capturing(world, token) as capture,
         pushing(world, ground.preferred.name, token, ground.rate // 4, *targets),
-        downloading(world, token, ground.rate),
+        downloading(world, token, ground.rate, RESTART_SECONDS * ground.patience),
         streaming(world, token, ground.rate),
     ):
         yield capture, allowed

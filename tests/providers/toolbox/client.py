@@ -125,8 +125,8 @@ def answered(host: str, port: str, seconds: str, token: str) -> None:
     sys.exit("no answer")
 
 
-def download(host: str, port: str, rate: str, token: str) -> None:
-    """Keep asking the internet for a stream of packets, which goes on a while when this client is cut off."""
+def download(host: str, port: str, rate: str, seconds: str, token: str) -> None:
+    """Keep asking the internet for a stream of packets, which goes on for so long when this client is cut off."""
     channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     channel.settimeout(1.0)
     asked = 0.0
@@ -134,7 +134,7 @@ def download(host: str, port: str, rate: str, token: str) -> None:
         try:
             if time.monotonic() - asked > 1.0:
                 asked = time.monotonic()
-                channel.sendto(f"download {token} {rate} 10".encode(), (host, int(port)))
+                channel.sendto(f"download {token} {rate} {seconds}".encode(), (host, int(port)))
             channel.recv(2048)
         except OSError:  # refused at once, or nothing comes
             time.sleep(0.02)
