@@ -1,6 +1,6 @@
 # The few commands that people type. What they do stands in tests/run.sh, tests/lab and tests/providers/demo.py.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test check lab lab-down goldens lock sbom bench venv
+.PHONY: help demo demo-down test check lab lab-down goldens lock sbom bench soak venv
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,6 +33,9 @@ sbom: venv ## list what each image carries, as CycloneDX, in sbom/
 
 bench: venv ## measure what users wait for and what a chain takes, beside baselines; PARTS="help render" runs some
 	@tests/lab/engine.sh && tests/lab/base-image.sh && .venv/bin/python bench/bench.py $(PARTS)
+
+soak: venv ## break a chain again and again and print how it came back; STARTS=20 KILLS=60 MINUTES=60, VM=1 in the virtual machine
+	@tests/run.sh soak --starts $(or $(STARTS),20) --kills $(or $(KILLS),60) --minutes $(or $(MINUTES),60)
 
 lock: ## pin the dependencies anew from pyproject.toml; UPGRADE=1 takes the newest versions
 	@tests/lab/python.sh lock $(if $(UPGRADE),--upgrade)

@@ -3,6 +3,7 @@
 #
 #   run.sh check   what needs neither Docker nor root
 #   run.sh test    everything
+#   run.sh soak    breaks a chain again and again, as tests/scenarios/soak.py says; VM=1: in the virtual machine
 #   run.sh lab     only starts the virtual machine, with all images in it
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -137,6 +138,13 @@ case ${1:-} in
         printf '── so far: %s s\n' "$(seconds "$begin")"
         vm_tests
         ;;
+    soak)
+        shift
+        tests/lab/engine.sh
+        tests/lab/base-image.sh
+        if [ "${VM:-}" = 1 ]; then start_vm; fi
+        exec python tests/scenarios/soak.py "$@"
+        ;;
     lab)
         tests/lab/python.sh
         tests/lab/engine.sh
@@ -146,7 +154,7 @@ case ${1:-} in
         echo "With that, .venv/bin/pytest tests/scenarios runs there; and so does docker, with DOCKER_HOST=$CHAIN_LAB_HOST."
         ;;
     *)
-        sed -n '3,6s/^#//p' "${BASH_SOURCE[0]}" >&2
+        sed -n '3,8s/^#//p' "${BASH_SOURCE[0]}" >&2
         exit 2
         ;;
 esac

@@ -18,12 +18,11 @@ if lab := os.environ.get("CHAIN_LAB_HOST"):
 
 from ground import IN_LAB, NATIVE, Ground
 from leftovers import alone, remove_leftovers
-from scene import Chain, l2tp_files, wireguard_files
-from world import WIREGUARD2, World, l2tp_exit, wireguard_exit
+from scene import Chain, two_exits
+from world import World
 
 from chain.api import keys
 from chain.engine.connection import Engine
-from chain.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,17 +98,7 @@ def world(prepared_world: World, docker_services: object) -> World:
 @pytest.fixture(scope="session")
 def chain(world: World, ground: Ground) -> Iterator[Chain]:
     """A chain that is up, with two exits, the preferred one first, and one connected client."""
-    server = {"public_key": keys.public_key(Secret(world.keys["server"]))}
-    if ground.l2tp:
-        first, files = l2tp_exit(ground.preferred), l2tp_files(world, "paris")
-    else:
-        first, files = wireguard_exit(ground.preferred) | server, wireguard_files(world, "paris", "exit")
-    made = Chain(
-        world,
-        world.folder / "project",
-        exits={"paris": first, "oslo": wireguard_exit(WIREGUARD2) | server},
-        secrets=files | wireguard_files(world, "oslo", "exit2"),
-    )
+    made = two_exits(world, ground)
     try:
         made.up()
         made.connect("phone")

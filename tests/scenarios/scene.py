@@ -6,22 +6,29 @@ import json
 import secrets
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from world import INTERNET_HOST, PROVIDERS, World, docker, eventually
+from world import INTERNET_HOST, PROVIDERS, WIREGUARD2, World, docker, eventually, l2tp_exit, wireguard_exit
 
+from chain.api import keys
 from chain.api.project import make_folder, write_atomic
+from chain.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from ground import Ground
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 UDP_ECHO = "7"
 PORT, POOL = 51821, "10.214.0.0/20"
+FAR_HOST, FAR_CLIENT = "198.18.4.1", "198.18.4.2"
 
 
 @dataclass
@@ -150,12 +157,20 @@ class Chain:
     @contextmanager
     def silenced(self, exit_name: str) -> Iterator[None]:
         """Keep an exit from reporting, from inside its own network namespace, while its data path stands."""
-        rules = "table inet test { chain o { type filter hook output priority -10; tcp dport 7411 drop; }; }\n"
-        self._in_exit(exit_name, "nft", "-f", "-", stdin=rules)
+        self.silence(exit_name)
         try:
             yield
         finally:
             self._in_exit(exit_name, "nft", "delete", "table", "inet", "test")
+
+    def silence(self, exit_name: str) -> None:
+        """Keep an exit from reporting for as long as its container lives."""
+        rules = "table inet test { chain o { type filter hook output priority -10; tcp dport 7411 drop; }; }\n"
+        self._in_exit(exit_name, "nft", "-f", "-", stdin=rules)
+
+    def is_open(self, exit_name: str) -> bool:
+        """Tell whether the entry sends clients to an exit."""
+        return any(exit_["name"] == exit_name and exit_["open"] for exit_ in self.entry_status().get("exits", ()))
 
     def _in_exit(self, exit_name: str, *command: str, stdin: str | None = None) -> None:
         self.world.inside(self.container(f"exit-{exit_name}"), *command, stdin=stdin)
@@ -220,7 +235,9 @@ def streaming(world: World, token: str, rate: int, service: str = "client") -> I
         stdout=subprocess.PIPE,
         text=True,
     )
-    eventually(lambda: world.exec(service, "sh", "-c", "cat /tmp/stream.pid 2>/dev/null || true").strip(), 30, "stream")
+    eventually(
+        lambda: world.exec(service, "sh", "-c", "cat /tmp/stream.pid 2>/dev/null || true").strip(), 120, "stream"
+    )
     try:
         yield result
     finally:
@@ -230,23 +247,48 @@ def streaming(world: World, token: str, rate: int, service: str = "client") -> I
 
 
 @contextmanager
-def pushing(world: World, provider: str, token: str, rate: int, *targets: str) -> Iterator[None]:
-    """Have a provider push packets into its tunnel while the block runs."""
+def pushing(
+    world: World, provider: str, token: str, rate: int, *targets: str, restarting: bool = False
+) -> Iterator[None]:
+    """Have a provider push packets into its tunnel while the block runs. `restarting`: it may be meanwhile."""
     script = (PROVIDERS / "toolbox" / "push.py").read_text()  # handed over: the image may be anybody's
-    process = subprocess.Popen(
-        ["docker", "exec", "-i", world.container(provider), "python3", "-c", script, token, str(rate), *targets],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    if process.stdout is None or process.stdout.readline() != "ready\n":
+    command = ["docker", "exec", "-i", world.container(provider), "python3", "-c", script, token, str(rate), *targets]
+    over = threading.Event()
+    process = _begun(command)
+    if process is None:
         raise AssertionError(f"{provider} does not push")
+
+    def go_on() -> None:
+        nonlocal process
+        while not over.is_set():
+            if process is None or process.poll() is not None:
+                process = _begun(command)
+            over.wait(0.2)
+
+    keeper = threading.Thread(target=go_on)
+    if restarting:
+        keeper.start()
     try:
         yield
-        if process.poll() is not None:
+        if not restarting and process.poll() is not None:
             raise AssertionError(f"{provider} stopped pushing, with {process.returncode}: this run proves less")
     finally:
-        process.communicate(timeout=60)  # closes its input, at which it ends
+        over.set()
+        if restarting:
+            keeper.join()
+        if process is not None:
+            process.communicate(timeout=60)  # closes its input, at which it ends
+
+
+def _begun(command: list[str]) -> subprocess.Popen[str] | None:
+    """Start a program that says when it is ready; None if it does not come to that."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    if process.stdout is None or process.stdout.readline() != "ready\n":
+        process.communicate(timeout=60)
+        return None
+    return process
 
 
 @contextmanager
@@ -278,6 +320,24 @@ def deaf_providers(world: World) -> Iterator[None]:
             world.inside(world.container(provider.name), "nft", "delete", "table", "inet", "deaf")
 
 
+@contextmanager
+def from_afar(world: World, service: str) -> Iterator[None]:
+    """Let a client reach the host from outside Docker's networks, as real ones do: its address is then seen."""
+    pid = docker("inspect", "-f", "{{.State.Pid}}", world.container(service)).strip()
+    host = partial(world.exec, "observer", "ip")
+    host("link", "add", "chain-far", "type", "veth", "peer", "name", "far0", "netns", pid)
+    try:
+        host("address", "add", f"{FAR_HOST}/30", "dev", "chain-far")
+        host("link", "set", "chain-far", "up")
+        inside = partial(world.inside, world.container(service), "ip")
+        inside("address", "add", f"{FAR_CLIENT}/30", "dev", "far0")
+        inside("link", "set", "far0", "up")
+        inside("route", "replace", world.clients_gateway, "via", FAR_HOST, "dev", "far0")
+        yield
+    finally:
+        host("link", "delete", "chain-far")
+
+
 def wireguard_files(world: World, name: str, customer: str) -> dict[str, str]:
     """Give the secrets' files of one WireGuard exit."""
     return {f"{name}_wg_private_key": world.keys[customer], f"{name}_wg_preshared_key": world.keys["preshared"]}
@@ -286,6 +346,21 @@ def wireguard_files(world: World, name: str, customer: str) -> dict[str, str]:
 def l2tp_files(world: World, name: str) -> dict[str, str]:
     """Give the secrets' files of one L2TP exit."""
     return {f"{name}_{role}": value for role, value in world.l2tp_secrets().items()}
+
+
+def two_exits(world: World, ground: Ground) -> Chain:
+    """Give the scenarios' chain: the ground's preferred exit is `paris`, a WireGuard one beside it `oslo`."""
+    server = {"public_key": keys.public_key(Secret(world.keys["server"]))}
+    if ground.l2tp:
+        first, files = l2tp_exit(ground.preferred), l2tp_files(world, "paris")
+    else:
+        first, files = wireguard_exit(ground.preferred) | server, wireguard_files(world, "paris", "exit")
+    return Chain(
+        world,
+        world.folder / "project",
+        exits={"paris": first, "oslo": wireguard_exit(WIREGUARD2) | server},
+        secrets=files | wireguard_files(world, "oslo", "exit2"),
+    )
 
 
 def new_token() -> str:

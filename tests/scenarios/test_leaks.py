@@ -8,53 +8,21 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
-from scene import Capture, Chain, capturing, deaf_providers, downloading, new_token, pushing, streaming
+from leaks import BARRIERS, ENOUGH, assert_no_leak, leaked_through, watched
+from scene import Chain, deaf_providers
 from world import World, docker, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ground import Ground
 
 pytestmark = [pytest.mark.docker, pytest.mark.long]
 
-RESTART_SECONDS = 10  # longer than a container takes to come back: what arrives meanwhile must not get past it
-ENOUGH = 20  # packets refused before an exit opened
-
-
-@contextmanager
-def watched(world: World, chain: Chain, ground: Ground) -> Iterator[tuple[Capture, set[str]]]:
-    """Send, push and capture while the block runs; give the capture and the set of bridges that may show the token."""
-    token = new_token()
-    internet = docker("network", "inspect", "-f", "{{.Id}}", world.site.network("internet"))[:12]
-    allowed = {f"br-{internet}"} | chain.link_bridges()
-    targets = [next(exit_["tunnel_address"] for exit_ in chain.entry_status()["exits"] if exit_["name"] == "paris")]
-    if not ground.l2tp:  # a PPP server has no route to what is behind its customer
-        targets.append("10.13.13.2")
-    with (
-        capturing(world, token) as capture,
-        pushing(world, ground.preferred.name, token, ground.rate // 4, *targets),
-        downloading(world, token, ground.rate, RESTART_SECONDS * ground.patience),
-        streaming(world, token, ground.rate),
-    ):
-        yield capture, allowed
-    assert capture.dropped == 0, "the capture lost packets: this run proves nothing"
-    assert capture.seen.get(f"br-{internet}"), "the capture did not see the token where it must be"
-
 
 def repeats(ground: Ground) -> int:
     return int(os.environ.get("CHAIN_LEAK_REPEATS", ground.repeats))
-
-
-def assert_no_leak(capture: Capture, allowed: set[str]) -> None:
-    outside = capture.outside(allowed)
-    assert not outside, f"leaked: {outside}\n{[capture.samples[place] for place in outside]}"
 
 
 def wait_for_refused(chain: Chain, above: int) -> None:
@@ -82,11 +50,11 @@ def test_exit_goes_and_comes(world: World, chain: Chain, ground: Ground, how: st
         for number in range(repeats(ground)):
             # Only one exit is left, so that the client's packets have nowhere to go while it is away.
             with chain.silenced("oslo"):
-                eventually(lambda: not _open(chain, "oslo"), 60, "oslo is closed")
+                eventually(lambda: not chain.is_open("oslo"), 60, "oslo is closed")
                 chain.answered()
                 before = chain.refused()
                 _end(chain, "exit-paris", how, by_policy=number % 5 == 0)
-                eventually(lambda: _open(chain, "paris"), 240, "paris is open again")
+                eventually(lambda: chain.is_open("paris"), 240, "paris is open again")
                 assert chain.refused() - before >= ENOUGH
                 chain.answered()
     assert_no_leak(capture, allowed)
@@ -105,10 +73,6 @@ def test_entry_goes_and_comes(world: World, chain: Chain, ground: Ground, how: s
     assert_no_leak(capture, allowed)
 
 
-def _open(chain: Chain, name: str) -> bool:
-    return any(exit_["name"] == name and exit_["open"] for exit_ in chain.entry_status().get("exits", ()))
-
-
 def _end(chain: Chain, service: str, how: str, *, by_policy: bool) -> None:
     """End a container and have it back, by its restart policy or, quicker, by hand."""
     if how == "compose restart":
@@ -120,51 +84,15 @@ def _end(chain: Chain, service: str, how: str, *, by_policy: bool) -> None:
         docker("start", chain.container(service))
 
 
-BARRIERS = ("lock", "peers", "mac", "forwarding")
-CONTROL_RESTARTS = 3
-
-
-def overlay(chain: Chain, removed: set[str]) -> str:
-    """Write a Compose file that takes barriers away from a rendered chain; give its path."""
-    folder = chain.folder / "sabotage"
-    folder.mkdir(exist_ok=True)
-    (folder / "sitecustomize.py").write_text((Path(__file__).parent / "sabotage" / "sitecustomize.py").read_text())
-    service = {
-        "environment": {"SABOTAGE": ",".join(sorted(removed)), "PYTHONPATH": "/opt/sabotage:/opt/chain"},
-        "volumes": [f"{folder}:/opt/sabotage:ro"],
-        "sysctls": {"net.ipv4.ip_forward": "1" if "forwarding" in removed else "0"},
-    }
-    file = chain.folder / "sabotage.yaml"
-    file.write_text(yaml.safe_dump({"services": dict.fromkeys(("entry", "exit-paris", "exit-oslo"), service)}))
-    return str(file)
-
-
-def leaked_through(world: World, chain: Chain, ground: Ground, kept: set[str]) -> dict[str, int]:
-    """Count tokens outside while only `kept` barriers stand, through restarts of exit and entry."""
-    rendered = str(chain.folder / "run" / "compose.yaml")
-    files = ["-f", rendered, "-f", overlay(chain, set(BARRIERS) - kept)]
-    docker("compose", *files, "up", "-d", "--quiet-pull")
-    chain.knock()
-    chain.answered()
-    counts = {}
-    for service in ("exit-paris", "entry"):
-        with watched(world, chain, ground) as (capture, allowed):
-            for _ in range(min(CONTROL_RESTARTS, repeats(ground))):
-                docker("compose", *files, "restart", "-t", "1", service)
-                chain.knock()
-                chain.answered()
-        counts[service] = sum(capture.outside(allowed).values())
-    return counts
-
-
 def test_positive_control_and_what_each_barrier_does(
     world: World, chain: Chain, ground: Ground, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    restarts = min(3, repeats(ground))
     cases: list[set[str]] = [set(), *({barrier} for barrier in BARRIERS), set(BARRIERS)]
     if ground.patience > 1:  # emulation: the runtime is the same code, and each case takes minutes there
         cases = [set(), set(BARRIERS)]
     try:
-        table = {tuple(sorted(kept)): leaked_through(world, chain, ground, kept) for kept in cases}
+        table = {tuple(sorted(kept)): leaked_through(world, chain, ground, kept, restarts) for kept in cases}
     finally:
         chain.up()
         chain.knock()
@@ -173,7 +101,7 @@ def test_positive_control_and_what_each_barrier_does(
         assert "SABOTAGE" not in docker("inspect", "-f", "{{.Config.Env}}", chain.container(service))
     lines = [
         "",
-        f"Tokens outside a tunnel, {min(CONTROL_RESTARTS, repeats(ground))} restarts each:",
+        f"Tokens outside a tunnel, {restarts} restarts each:",
         f"{'barriers kept':20} exit  entry",
     ]
     for kept, counts in table.items():

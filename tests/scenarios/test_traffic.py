@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from scene import new_token, streaming
+from scene import FAR_CLIENT, from_afar, new_token, streaming
 from world import INTERNET_HOST, World, docker, eventually
 
 from chain.api.project import write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ground import Ground
     from scene import Chain
-
-FAR_HOST, FAR_CLIENT = "198.18.4.1", "198.18.4.2"
 
 pytestmark = pytest.mark.docker
 
@@ -77,24 +71,6 @@ def test_a_second_client_comes_in_while_the_first_streams(world: World, chain: C
         if opened() == before:
             break
     assert figures["lost"] == 0, figures
-
-
-@contextmanager
-def from_afar(world: World, service: str) -> Iterator[None]:
-    """Let a client reach the host from outside Docker's networks, as real ones do: its address is then seen."""
-    pid = docker("inspect", "-f", "{{.State.Pid}}", world.container(service)).strip()
-    host = partial(world.exec, "observer", "ip")
-    host("link", "add", "chain-far", "type", "veth", "peer", "name", "far0", "netns", pid)
-    try:
-        host("address", "add", f"{FAR_HOST}/30", "dev", "chain-far")
-        host("link", "set", "chain-far", "up")
-        inside = partial(world.inside, world.container(service), "ip")
-        inside("address", "add", f"{FAR_CLIENT}/30", "dev", "far0")
-        inside("link", "set", "far0", "up")
-        inside("route", "replace", world.clients_gateway, "via", FAR_HOST, "dev", "far0")
-        yield
-    finally:
-        host("link", "delete", "chain-far")
 
 
 @pytest.mark.long

@@ -4,6 +4,7 @@
 milliseconds, and the addresses that were seen outside.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import tunnel
+
+MOMENT = 0.3  # seconds without an answer that anybody would notice
 
 
 def up() -> None:
@@ -100,6 +103,28 @@ def stream(host: str, port: str, rate: str, seconds: str, token: str) -> None:
     )
 
 
+def watch(host: str, port: str, rate: str, token: str) -> None:
+    """Send all the while; say when answers stay away for longer than a moment, and when they are back."""
+    channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    silent, last = False, time.monotonic()
+    print("ready", flush=True)
+    while True:
+        due = time.monotonic() + 1 / float(rate)
+        with contextlib.suppress(OSError):  # refused at once
+            channel.sendto(f"{token} watch ".encode(), (host, int(port)))
+        while (wait := due - time.monotonic()) > 0:
+            if select.select([channel], [], [], wait)[0]:
+                with contextlib.suppress(OSError):
+                    channel.recv(2048)
+                    last = time.monotonic()
+                    if silent:
+                        print("back", flush=True)
+                        silent = False
+        if not silent and time.monotonic() - last > MOMENT:
+            print("silent", flush=True)
+            silent = True
+
+
 def answered(host: str, port: str, seconds: str, token: str) -> None:
     """Send packets until one is answered; print the seconds that took and the address that was seen outside.
 
@@ -179,6 +204,7 @@ if __name__ == "__main__":
         "again": again,
         "stream": stream,
         "answered": answered,
+        "watch": watch,
         "download": download,
         "dns": dns,
         "knock": knock,
