@@ -7,6 +7,7 @@ What was done is kept, so that a run that was ended goes on where it was; other 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -145,9 +146,8 @@ def one(name: str, chain: Chain, ground: Ground, watcher: Watcher) -> dict[str, 
     return {"away": back - began, "beyond": max(0.0, back - whole)}
 
 
-def soak(chain: Chain, ground: Ground, log: Log, todo: list[str], deadline: float) -> int:
-    """Work off what is to be done, a batch under each capture. Gives the number of leaked packets."""
-    leaked = 0
+def soak(chain: Chain, ground: Ground, log: Log, todo: list[str], deadline: float) -> None:
+    """Work off what is to be done, a batch under each capture."""
     while todo and time.monotonic() < deadline:
         batch, todo = todo[:BATCH], todo[BATCH:]
         results = []
@@ -171,11 +171,10 @@ def soak(chain: Chain, ground: Ground, log: Log, todo: list[str], deadline: floa
         log.add(packets=capture.packets, leaked=sum(outside.values()))
         if outside:
             console.print(f"LEAKED: {outside}", [capture.samples[place] for place in outside], style="bold red")
-        leaked += sum(outside.values())
-    return leaked
 
 
-def show(log: Log) -> None:
+def show(log: Log) -> int:
+    """Print what was found so far; give the number of leaked packets."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in log.lines:
         if "event" in line:
@@ -192,11 +191,12 @@ def show(log: Log) -> None:
     console.print(table)
     batches = [line for line in log.lines if "leaked" in line]
     controls = [line for line in log.lines if "control" in line]
+    leaked: int = sum(line["leaked"] for line in batches)
     console.print(
-        f"Leaked packets: {sum(line['leaked'] for line in batches)}, "
-        f"of {sum(line['packets'] for line in batches)} seen in {len(batches)} captures."
+        f"Leaked packets: {leaked}, of {sum(line['packets'] for line in batches)} seen in {len(batches)} captures."
     )
     console.print(f"Seen with every barrier taken away, as a control: {[line['control'] for line in controls]}")
+    return leaked
 
 
 def main() -> int:
@@ -212,23 +212,28 @@ def main() -> int:
     deadline = time.monotonic() + 60 * options.minutes
     place = "lab" if lab else "native"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "chain", "soak")
-    versions = "-".join(image.name.rpartition(":")[2] for image in images.describe(["entry", "exit-l2tp"]).values())
+    described = [
+        *images.describe(["entry", "exit-l2tp", "exit-wireguard"]).values(),
+        *World(Path(), Engine()).wanted_images(),
+    ]
+    versions = hashlib.sha256(" ".join(sorted(image.name for image in described)).encode()).hexdigest()[:12]
     file = cache / f"{place}-{versions}.jsonl"
     if options.fresh:
         file.unlink(missing_ok=True)
     log = Log(file)
     folder = Path(os.environ.get("CHAIN_LAB_SHARE") or cache, "soak-world")
+    todo = plan(log, names, options.starts, options.kills)
     with alone(place):
         remove_leftovers(folder, frozenset({"chain-yard", ground.site.project}))
         shutil.rmtree(folder, ignore_errors=True)
-        leaked = run(folder, ground, log, plan(log, names, options.starts, options.kills), deadline)
-        shutil.rmtree(folder)
-    show(log)
-    return 1 if leaked else 0
+        if todo:
+            run(folder, ground, log, todo, deadline)
+            shutil.rmtree(folder)
+    return 1 if show(log) else 0
 
 
-def run(folder: Path, ground: Ground, log: Log, todo: list[str], deadline: float) -> int:
-    """Build the ground, show that a leak would be seen, and work. Gives the number of leaked packets."""
+def run(folder: Path, ground: Ground, log: Log, todo: list[str], deadline: float) -> None:
+    """Build the ground, show that a leak would be seen, and work."""
     world = World(folder / "world", Engine(), with_l2tp=ground.l2tp, clients=("client", "client2"), site=ground.site)
     world.build()
     world.start()
@@ -244,7 +249,7 @@ def run(folder: Path, ground: Ground, log: Log, todo: list[str], deadline: float
                 raise SystemExit(
                     f"without any barrier nothing was seen at some place: {control}; this can't see a leak"
                 )
-            return soak(chain, ground, log, todo, deadline)
+            soak(chain, ground, log, todo, deadline)
     finally:
         chain.run("down", check=False)
         world.stop()
