@@ -40,7 +40,7 @@ ODD = {
     "64 characters": ("k" * 64, "u" * 64, "p" * 64),
     "255 characters": ("k" * 255, "u" * 200, "p" * 250),
     "tabs": ("a\tkey", "us\ter", "pass\tword"),
-    "unicode": ("ключ鍵🔑", "usér", "pässwörd鍵"),
+    "unicode": ("ключ鍵🔑", "user", "pässwörd鍵"),  # a pppd that serves takes user names in ASCII only
     "options": ("-key", "-user", "--password"),
     "shell": ("`id`", "us|er", "pass;reboot&"),
     "stars": ("*", "us*er", "*pass*"),
