@@ -12,6 +12,7 @@ from chain.contract import (
     MARK_GROUP,
     Client,
     DesiredState,
+    Dns,
     ExitLink,
     ExitSettings,
     Front,
@@ -209,7 +210,14 @@ def build(
         port=_port_inside(config.entry.port),
         mtu=config.entry.mtu or min([CLIENT_MTU_MAX, *(exit_.mtu for exit_ in exits)]),
         front=Front(address=str(front.subnet.network_address + FIRST), gateway=str(front.gateway), table=TABLE_FRONT),
-        dns_upstreams=tuple(str(address) for address in config.dns.upstreams),
+        dns=Dns(
+            upstreams=tuple(map(str, config.dns.upstreams)),
+            tls=bool(config.dns.upstreams[0].name),  # they are all of one kind
+            ca=config.dns.ca or "",
+            dnssec=config.dns.dnssec,
+            trust_anchors=tuple(config.dns.trust_anchors),
+            redirect=config.dns.redirect,
+        ),
         groups=groups,
         exits=tuple(
             ExitLink(

@@ -126,7 +126,11 @@ def lone(engine: Engine, ground: Ground, tmp_path: Path) -> Iterator[Chain]:
         },
         secrets={"oslo_wg_private_key": key.reveal()},
         name="lone",
-        extra={"entry": {"endpoint": "vpn.example.org", "port": 51822}, "network": {"pool": "10.214.16.0/20"}},
+        extra={
+            "entry": {"endpoint": "vpn.example.org", "port": 51822},
+            "network": {"pool": "10.214.16.0/20"},
+            "dns": {"upstreams": ["9.9.9.9#dns.quad9.net"]},  # never asked: its exit stays closed
+        },
     )
     try:
         yield made

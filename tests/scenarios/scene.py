@@ -50,7 +50,7 @@ class Chain:
             # Clear of the usual values, so that a chain of the machine's owner does not stand in the way.
             "entry": {"endpoint": self.world.clients_gateway, "port": PORT},
             "network": {"pool": POOL},
-            "dns": {"upstreams": [INTERNET_HOST]},
+            "dns": self.extra["dns"] if "dns" in self.extra else self.world.dns(),
             "exits": {name: dict(fields) for name, fields in self.exits.items()},
             **self.extra,
         }
