@@ -224,7 +224,9 @@ def upstream(value: object) -> object:
         return value
     match = re.fullmatch(r"([0-9.]+)(?:@(\d{1,5}))?(?:#(\S+))?", value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(f"{value!r} is neither ADDRESS#NAME, by TLS, nor ADDRESS, in clear; a port is ADDRESS@PORT#NAME")
+        raise ValueError(
+            f"{value!r} is neither ADDRESS#NAME, by TLS, nor ADDRESS, in clear; a port is ADDRESS@PORT#NAME"
+        )
     address, name = IPv4Address(match[1]), match[3] or ""
     port = int(match[2] or (PORT_DNS_TLS if name else PORT_DNS))
     if not 1 <= port <= PORT_MAX:
@@ -285,14 +287,14 @@ class DnsConfig(Model):
     )
     ca: Annotated[str, AfterValidator(_certificates)] | None = Field(
         default=None,
-        description="Certificates, in PEM form, of the authorities that the resolvers' certificates are checked with, in"
-        " place of the usual ones: for a resolver of your own.",
+        description="Certificates, in PEM form, of the authorities that the resolvers' certificates are checked with,"
+        " in place of the usual ones: for a resolver of your own.",
     )
     trust_anchors: list[Annotated[str, AfterValidator(_trust_anchor)]] = Field(
         default_factory=list,
         max_length=16,
-        description="DS records that DNSSEC trusts beside the root's own, for zones of your own. One for the root `.` is"
-        " used in the place of that.",
+        description="DS records that DNSSEC trusts beside the root's own, for zones of your own. One for the root `.`"
+        " is used in the place of that.",
     )
 
     @field_validator("upstreams")
@@ -300,7 +302,9 @@ class DnsConfig(Model):
     def _alike(cls, value: list[Upstream]) -> list[Upstream]:
         if len({bool(upstream.name) for upstream in value}) > 1:
             clear = ", ".join(str(upstream.address) for upstream in value if not upstream.name)
-            raise ValueError(f"some are asked by TLS and some in clear ({clear}), so that any question might go in clear")
+            raise ValueError(
+                f"some are asked by TLS and some in clear ({clear}), so that any question might go in clear"
+            )
         return value
 
 

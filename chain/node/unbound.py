@@ -75,7 +75,11 @@ def _checks(dns: Dns) -> str:
     if not dns.dnssec:
         return '  module-config: "iterator"\n'
     own = "".join(f'  trust-anchor: "{anchor}"\n' for anchor in dns.trust_anchors)
-    root = "" if any(anchor.startswith(". ") for anchor in dns.trust_anchors) else f'  trust-anchor-file: "{ROOT_ANCHOR}"\n'
+    root = (
+        ""
+        if any(anchor.startswith(". ") for anchor in dns.trust_anchors)
+        else f'  trust-anchor-file: "{ROOT_ANCHOR}"\n'
+    )
     return f'  module-config: "validator iterator"\n{root}{own}'
 
 
