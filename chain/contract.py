@@ -140,7 +140,7 @@ class DesiredState:
 
 # What a running entry takes over when it is told to `apply`. The rest of its state it reads at its start alone: a
 # change of it makes the container anew.
-APPLIED = ("generation", "dns_upstreams", "groups", "exits", "clients")
+APPLIED = ("generation", "dns", "groups", "exits", "clients")
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ server:
   hide-version: yes
   msg-cache-size: 2m
   rrset-cache-size: 4m
+  key-cache-size: 1m
+  neg-cache-size: 1m
   outgoing-range: 512
   num-queries-per-thread: 256
   prefetch: yes
