@@ -53,7 +53,7 @@ RESOLVER_PORT = 5300  # + index of the group
 DEFAULT_GROUP = "default"
 
 ENTRY_MEMORY, ENTRY_PIDS = 160, 128  # MiB, and processes, that an entry with one group may take
-RESOLVER_MEMORY = 12  # MiB for each further group's resolver: one process, 4 MB when it starts, 7 with full caches
+RESOLVER_MEMORY = 20  # MiB for each further group's resolver: one process, 5 MB when it starts, 13 with full caches
 GROUPS_STEP = (
     8  # so many further groups at a time: other limits make the entry's container anew, which cuts clients off
 )
