@@ -288,7 +288,7 @@ def measure_memory(bench: Bench) -> None:
 def measure_dns(bench: Bench) -> None:
     """Ask for a name that the resolver knows, over the tunnel, beside a ping to the same address.
 
-    One after the other without a pause, in which the machine would turn to other things: that is its scheduler's figure.
+    One after the other without a pause, in which the machine would turn to other things: that is another figure.
     """
     resolver = bench.chain.loaded.topology.state.address.partition("/")[0]
     client = bench.plan.client
