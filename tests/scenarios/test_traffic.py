@@ -98,8 +98,8 @@ def test_up_again_changes_nothing(chain: Chain) -> None:
     assert found["steps"] == []
     assert [container["started_at"] for container in chain.status()["containers"]] == before
     # Nor does it leave a process in the entry, as it did until that was out of memory.
-    running = partial(docker, "top", chain.container("entry"), "-eo", "pid,args")
-    eventually(lambda: " watch " not in running(), 30, "nobody watches any more")
+    running = ("top", chain.container("entry"), "-eo", "pid,args")
+    eventually(lambda: " watch " not in docker(*running), 30, "nobody watches any more")
 
 
 @pytest.mark.long
