@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -38,6 +39,8 @@ PYTHON = sys.executable
 CHAIN = str(Path(PYTHON).parent / "chain")
 RUNS, SAMPLES = 10, 5
 EXITS, CLIENTS = 100, 10_000
+QUESTIONS = 200  # of each run
+NOBODY = "198.18.3.1"  # for benchmarks (RFC 2544), and in no network of the test ground
 PATIENCE = 60.0  # seconds that a client may wait for its first byte
 
 # Run in the world's client: starts handshakes until the entry is there, and sends until one packet comes back.
@@ -59,6 +62,24 @@ while time.monotonic() < end:
     except OSError:
         time.sleep(0.02)
 sys.exit("no answer")
+"""
+
+# Run in the world's client: asks again and again for a name that the resolver knows since the first question.
+CACHE_HITS = """
+import socket, statistics, struct, sys, time
+question = struct.pack("!HHHHHH", 1, 0x0100, 1, 0, 0, 0) + b"\\6signed\\0" + struct.pack("!HH", 1, 1)
+channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+channel.settimeout(10)
+channel.connect((sys.argv[1], 53))
+found = []
+for _ in range(int(sys.argv[2]) + 1):
+    began = time.perf_counter()
+    channel.send(question)
+    answer = channel.recv(2048)
+    found.append(time.perf_counter() - began)
+    if answer[3] & 15 or not answer[7]:
+        sys.exit("no answer")
+print(statistics.median(found[1:]) * 1e3)
 """
 
 console = Console(highlight=False)
@@ -264,6 +285,30 @@ def measure_memory(bench: Bench) -> None:
         show(title, found, unit="MB (PSS)", target=targets.get(service, ""))
 
 
+def measure_dns(bench: Bench) -> None:
+    """Ask for a name that the resolver knows, over the tunnel, beside a ping to the same address.
+
+    One after the other without a pause, in which the machine would turn to other things: that is another figure.
+    """
+    resolver = bench.chain.loaded.topology.state.address.partition("/")[0]
+    client = bench.plan.client
+
+    def ping() -> float:
+        text = bench.world.exec(client, "ping", "-n", "-A", "-c", str(QUESTIONS), resolver)
+        return statistics.median(float(time_) for time_ in re.findall(r"time=([\d.]+)", text))
+
+    def hit(server: str) -> float:
+        return float(bench.world.exec(client, "python3", "-c", CACHE_HITS, server, str(QUESTIONS)))
+
+    things = {
+        "ping": ping,
+        "a cached name": lambda: hit(resolver),
+        "  asked of an address that is nobody's": lambda: hit(NOBODY),
+    }
+    title = f"From a client to the entry and back, medians of {QUESTIONS} without a pause"
+    show(title, alternate(RUNS, things), unit="ms", target="a cached name below 1 ms")
+
+
 def here(folder: Path) -> Bench:
     plan = demo.Plan("WireGuard", "bench", "paris", demo.WIREGUARD.kind, demo.WIREGUARD.client, 51832, "10.219.32.0/20")
     return Bench(plan, demo.Ground(folder))
@@ -282,7 +327,7 @@ def with_l2tp(folder: Path) -> Bench:
 
 
 PARTS: dict[str, Callable[[], None]] = {"help": measure_help, "render": measure_render}
-PARTS_HERE: dict[str, Callable[[Bench], None]] = {"up": measure_up, "memory": measure_memory}
+PARTS_HERE: dict[str, Callable[[Bench], None]] = {"up": measure_up, "memory": measure_memory, "dns": measure_dns}
 PARTS_WITH_L2TP: dict[str, Callable[[Bench], None]] = {"memory-l2tp": measure_memory}
 
 

@@ -19,7 +19,14 @@ from typing import Any, TypeVar
 CONTRACT = 1
 
 T = TypeVar("T")
-_JSON_NAMES = {dict: "an object", list: "a list", str: "a text", int: "an integer", float: "a number"}
+_JSON_NAMES = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+}
 
 # Paths inside every container.
 RUN_DIR = "/run/chain"  # tmpfs: sockets, the health file, daemons' configuration with secrets in it
@@ -99,6 +106,18 @@ class Front:
 
 
 @dataclass(frozen=True)
+class Dns:
+    """How the groups' resolvers ask and check."""
+
+    upstreams: tuple[str, ...]  # address@port, and #name when they are asked by TLS
+    tls: bool
+    ca: str  # certificates in PEM form; empty: the image's own authorities
+    dnssec: bool
+    trust_anchors: tuple[str, ...]  # DS records beside the image's root anchor; one for `.` takes its place
+    redirect: bool  # whatever clients send to port 53 goes to their group's resolver
+
+
+@dataclass(frozen=True)
 class DesiredState:
     """All the entry has to know; `generation` is made of hashes of the rest."""
 
@@ -112,7 +131,7 @@ class DesiredState:
     port: int
     mtu: int
     front: Front
-    dns_upstreams: tuple[str, ...]
+    dns: Dns
     groups: tuple[Group, ...]
     exits: tuple[ExitLink, ...]
     clients: tuple[Client, ...]
@@ -121,7 +140,7 @@ class DesiredState:
 
 # What a running entry takes over when it is told to `apply`. The rest of its state it reads at its start alone: a
 # change of it makes the container anew.
-APPLIED = ("generation", "dns_upstreams", "groups", "exits", "clients")
+APPLIED = ("generation", "dns", "groups", "exits", "clients")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from chain.contract import (
     MARK_GROUP,
     Client,
     DesiredState,
+    Dns,
     ExitLink,
     ExitSettings,
     Front,
@@ -52,7 +53,7 @@ RESOLVER_PORT = 5300  # + index of the group
 DEFAULT_GROUP = "default"
 
 ENTRY_MEMORY, ENTRY_PIDS = 160, 128  # MiB, and processes, that an entry with one group may take
-RESOLVER_MEMORY = 12  # MiB for each further group's resolver: one process, 4 MB when it starts, 7 with full caches
+RESOLVER_MEMORY = 20  # MiB for each further group's resolver: one process, 5 MB when it starts, 13 with full caches
 GROUPS_STEP = (
     8  # so many further groups at a time: other limits make the entry's container anew, which cuts clients off
 )
@@ -209,7 +210,14 @@ def build(
         port=_port_inside(config.entry.port),
         mtu=config.entry.mtu or min([CLIENT_MTU_MAX, *(exit_.mtu for exit_ in exits)]),
         front=Front(address=str(front.subnet.network_address + FIRST), gateway=str(front.gateway), table=TABLE_FRONT),
-        dns_upstreams=tuple(str(address) for address in config.dns.upstreams),
+        dns=Dns(
+            upstreams=tuple(map(str, config.dns.upstreams)),
+            tls=bool(config.dns.upstreams[0].name),  # they are all of one kind
+            ca=config.dns.ca or "",
+            dnssec=config.dns.dnssec,
+            trust_anchors=tuple(config.dns.trust_anchors),
+            redirect=config.dns.redirect,
+        ),
         groups=groups,
         exits=tuple(
             ExitLink(

@@ -29,6 +29,7 @@ _HINTS = {
     "entry": "at least `entry: {endpoint: vpn.example.org}`",
     "entry.endpoint": "the name or address under which clients reach this machine",
     "exits": "at least one exit, such as `paris: {kind: l2tp}`",
+    "dns.upstreams": "give each a name, as in `9.9.9.9#dns.quad9.net`, or none of them",
 }
 
 

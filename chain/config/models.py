@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StringConstraints,
     field_validator,
     model_validator,
@@ -203,15 +204,108 @@ class ClientConfig(Model):
     group: Name | None = Field(default=None, description="The group whose exits it uses; `default` when not given.")
 
 
-class DnsConfig(Model):
-    """The resolvers that the chain's own resolver asks, through the exits."""
+class Upstream(Model):
+    """A resolver, written as unbound has it: `address@port#name`. The name is what makes it TLS."""
 
-    upstreams: list[IPv4Address] = Field(
-        default_factory=lambda: [IPv4Address("9.9.9.9"), IPv4Address("149.112.112.112")],
+    address: IPv4Address
+    port: Port
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.address}@{self.port}" + (f"#{self.name}" if self.name else "")
+
+
+PORT_DNS, PORT_DNS_TLS = 53, 853
+
+
+def upstream(value: object) -> object:
+    """Read the written form of a resolver. Raises ValueError that says which part is wrong."""
+    if isinstance(value, Upstream):
+        return value
+    match = re.fullmatch(r"([0-9.]+)(?:@(\d{1,5}))?(?:#(\S+))?", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(
+            f"{value!r} is neither ADDRESS#NAME, by TLS, nor ADDRESS, in clear; a port is ADDRESS@PORT#NAME"
+        )
+    address, name = IPv4Address(match[1]), match[3] or ""
+    port = int(match[2] or (PORT_DNS_TLS if name else PORT_DNS))
+    if not 1 <= port <= PORT_MAX:
+        raise ValueError(f"the port {port} is not between 1 and {PORT_MAX}")
+    if name and (re.fullmatch(r"[0-9.]+", name) or not _HOST.fullmatch(name)):
+        raise ValueError(f"{name!r} is no host name; the server's certificate is to show it")
+    if port == PORT_DNS_TLS and not name:
+        raise ValueError(f"port {port} is for TLS, and the name in the server's certificate is missing: {value}#NAME")
+    return Upstream(address=address, port=port, name=name)
+
+
+UpstreamText = Annotated[Upstream, BeforeValidator(upstream, json_schema_input_type=str)]
+
+_DS = re.compile(r"(\S+)\s+(?:\d+\s+)?(?:IN\s+)?DS\s+(\d{1,5})\s+(\d{1,3})\s+([124])\s+([0-9A-F\s]+)", re.IGNORECASE)
+_DIGEST_LENGTHS = {"1": 40, "2": 64, "4": 96}
+
+
+def _trust_anchor(value: str) -> str:
+    """Accept a DS record, and write it in one way."""
+    match = _DS.fullmatch(value.strip())
+    if match is None or not (match[1] == "." or _HOST.fullmatch(match[1])):
+        raise ValueError("not a DS record, such as `example.org. DS 20326 8 2 E06D…`")
+    digest = "".join(match[5].split()).upper()
+    if len(digest) != _DIGEST_LENGTHS[match[4]]:
+        raise ValueError(f"a digest of type {match[4]} has {_DIGEST_LENGTHS[match[4]]} hexadecimal digits")
+    return f"{match[1].rstrip('.').lower()}. DS {match[2]} {match[3]} {match[4]} {digest}"
+
+
+def _certificates(value: str) -> str:
+    from cryptography import x509
+
+    try:
+        x509.load_pem_x509_certificates(value.encode())
+    except ValueError:
+        raise ValueError("no certificate in PEM form stands here") from None
+    return value
+
+
+class DnsConfig(Model):
+    """How clients' names are resolved: by the chain's own resolver, which asks others through the exits."""
+
+    upstreams: list[UpstreamText] = Field(
+        default_factory=lambda: [
+            Upstream(address=IPv4Address("9.9.9.9"), port=PORT_DNS_TLS, name="dns.quad9.net"),
+            Upstream(address=IPv4Address("1.1.1.1"), port=PORT_DNS_TLS, name="cloudflare-dns.com"),
+        ],
         min_length=1,
         max_length=8,
-        description="The resolvers' addresses; 9.9.9.9 and 149.112.112.112 when not given.",
+        description="The resolvers that are asked: ADDRESS#NAME by TLS, NAME being what the server's certificate shows,"
+        " or plain ADDRESS in clear; all of one kind. A port, when not 853 or 53, as in ADDRESS@PORT#NAME."
+        " 9.9.9.9#dns.quad9.net and 1.1.1.1#cloudflare-dns.com when not given.",
     )
+    dnssec: StrictBool = Field(default=True, description="Refuse answers whose DNSSEC signatures are wrong.")
+    redirect: StrictBool = Field(
+        default=True,
+        description="Answer whatever clients send to port 53 of any IPv4 address. When off, what they send to other"
+        " resolvers goes out by their exit, in clear.",
+    )
+    ca: Annotated[str, AfterValidator(_certificates)] | None = Field(
+        default=None,
+        description="Certificates, in PEM form, of the authorities that the resolvers' certificates are checked with,"
+        " in place of the usual ones: for a resolver of your own.",
+    )
+    trust_anchors: list[Annotated[str, AfterValidator(_trust_anchor)]] = Field(
+        default_factory=list,
+        max_length=16,
+        description="DS records that DNSSEC trusts beside the root's own, for zones of your own. One for the root `.`"
+        " is used in the place of that.",
+    )
+
+    @field_validator("upstreams")
+    @classmethod
+    def _alike(cls, value: list[Upstream]) -> list[Upstream]:
+        if len({bool(upstream.name) for upstream in value}) > 1:
+            clear = ", ".join(str(upstream.address) for upstream in value if not upstream.name)
+            raise ValueError(
+                f"some are asked by TLS and some in clear ({clear}), so that any question might go in clear"
+            )
+        return value
 
 
 class NetworkConfig(Model):

@@ -226,7 +226,7 @@ class Engine:
                 rest = b""
                 with contextlib.suppress(docker.errors.APIError):
                     stream = entry.exec_run(
-                        ["chain-node", "watch", str(round(left, 1))], stream=True, stderr=False
+                        ["chain-node", "watch", str(round(left, 1))], stdin=True, stream=True, stderr=False
                     ).output
                     for chunk in stream:
                         *lines, rest = (rest + chunk).split(b"\n")

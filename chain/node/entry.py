@@ -9,8 +9,9 @@ import random
 import socket
 import struct
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chain.contract import (
     CLIENT_INTERFACE,
@@ -32,6 +33,9 @@ from chain.node.backoff import delay
 from chain.node.run import interface_with, ip_batch, nft, run
 from chain.node.supervise import Daemon, log
 from chain.secret import Secret, is_wireguard_key, read_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CONTROL_SOCKET = Path(RUN_DIR, "control.sock")
 HEALTH = Path(HEALTH_FILE)
@@ -172,6 +176,8 @@ class Entry:
         for name in list(self._resolvers):
             if name not in wanted or self._resolvers[name][0] != wanted[name][1]:
                 await self._stop_resolver(name)
+        if self._state.dns.ca:
+            Path(unbound.authorities(self._state.dns)).write_text(self._state.dns.ca)
         for name in wanted.keys() - self._resolvers.keys():
             group, text = wanted[name]
             path = Path(RUN_DIR, f"unbound-{name}.conf")
@@ -182,6 +188,7 @@ class Entry:
                 *("unbound", "-d", "-c", str(path)),
                 # It reads what strangers send: it is not to be able to open the lock.
                 before=lambda: caps.drop(caps.CAP_NET_ADMIN),
+                on_line=_reader(f"unbound-{name}"),
             )
             self._resolvers[name] = (text, daemon, asyncio.create_task(_keep(daemon)))
 
@@ -299,6 +306,18 @@ def _refuse_powerless(writer: asyncio.StreamWriter) -> None:
 async def _death_of(daemon: Daemon) -> None:
     await daemon.ended.wait()
     raise RuntimeError(f"{daemon.name} died; the container starts anew")
+
+
+def _reader(name: str) -> Callable[[str], bool]:
+    """Put a resolver's words into the log, as far as they belong there."""
+    words = unbound.Words()
+
+    def read(line: str) -> bool:
+        if text := words.fit(line, time.monotonic()):
+            log(name, text)
+        return True
+
+    return read
 
 
 async def _keep(daemon: Daemon) -> None:

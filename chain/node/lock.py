@@ -143,6 +143,10 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
     ports = [str(group.resolver_port) for group in state.groups]
     resolver_marks = ", ".join(f"{group.resolver_address} : {group.mark}" for group in state.groups)
     group_ports = ", ".join(f"{group.mark} : {group.resolver_port}" for group in state.groups)
+    to_port = f"meta l4proto {{ tcp, udp }} th dport {DNS_PORT}"
+    # Before NAT every packet of such a flow still has the address that the client asked, the later ones too.
+    foreign = f"    {to_port} goto to_resolver\n" if state.dns.redirect else ""
+    asked = "meta nfproto ipv4" if state.dns.redirect else f"ip daddr {address}"
     return _replace(f"""\
   map client_group {{ type ipv4_addr : mark; }}
   map group_exit {{ type mark : mark; }}
@@ -169,6 +173,7 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
     meta nfproto ipv6 goto refuse
     # A reset for a stray or late packet would end a connection that is well.
     ct state invalid drop
+{foreign}\
     meta mark set ip saddr map @client_group
     ct state new goto choose
     meta mark . ct mark @open_members meta mark set ct mark accept
@@ -182,6 +187,13 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
     meta mark != @open_marks goto refuse
     meta l4proto tcp ct state new tcp flags & (syn | ack | rst) == ack reject with tcp reset
   }}
+  chain to_resolver {{
+    # Refused like all else of a client whose group has no exit: an answer from memory would hide that.
+    meta mark set ip saddr map @client_group
+    meta mark set meta mark map @group_exit
+    meta mark != @open_marks goto refuse
+    meta mark set ip saddr map @client_group
+  }}
   chain refuse {{
     counter name refused
     meta l4proto tcp reject with tcp reset
@@ -189,8 +201,7 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
   }}
   chain client_dns {{
     type nat hook prerouting priority dstnat;
-    iifname {client} ip daddr {address} meta l4proto {{ tcp, udp }} th dport {DNS_PORT} \
-redirect to :meta mark map @group_port
+    iifname {client} {asked} {to_port} redirect to :meta mark map @group_port
   }}
   chain resolver {{
     type route hook output priority mangle;

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chain.contract import DesiredState
 
 CLIENT, INTERNET, PORT, COUNT = "10.13.13.2", "203.0.113.9", 9, 20
+DNS = 53
 CLIENT6, INTERNET6 = "fd00:c::2", "2001:db8::9"
 KEY = "posD+Btwgg+OkMFbBgQsYJ65IrKyFSIIhkZCQYs7xHQ="
 INSTALL = """\
@@ -115,6 +116,8 @@ class Fork:
             place.ip(f"address add {INTERNET}/32 dev lo", f"route add 10.13.13.0/24 via {exit_.link.entry_address}")
             place.watch(before_client=f"iifname link0 ip saddr {CLIENT}")
             place.serve("serve", INTERNET, PORT)
+            place.serve("serve", INTERNET, DNS)
+        entry.serve("serve", "10.13.13.1", self.state.groups[0].resolver_port)  # where its resolver listens
         entry.watch(
             before_client="iifname wg0 meta l4proto udp",
             asked_client="iifname wg0 meta l4proto udp",
@@ -128,8 +131,16 @@ class Fork:
             "rule add priority 110 to 10.13.13.0/24 lookup main",
             "rule add priority 1000 iif wg0 unreachable",
         )
-        entry.nft(lock.entry_lock(self.state, front="front0", links=self.links) + lock.entry_clients(self.state))
+        self.lock()
         install(entry, self.state, self.links)
+
+    def lock(self) -> None:
+        """Load the lock, all exits closed."""
+        self.entry.nft(lock.entry_lock(self.state, front="front0", links=self.links) + lock.entry_clients(self.state))
+
+    def without_redirect(self) -> None:
+        self.state = replace(self.state, dns=replace(self.state.dns, redirect=False))
+        self.lock()
 
     def use(self, name: str | None, *opened: str) -> None:
         """Open these exits and send the clients to one of them."""
@@ -250,5 +261,66 @@ def test_a_client_that_nobody_knows_is_refused(fork: Fork) -> None:
     fork.entry.ip(
         "neighbour add 10.13.13.99 lladdr " + fork.client.show("link", "show", "dev", "wg0")[0]["address"] + " dev wg0"
     )
-    assert fork.client.talk("ask", "10.13.13.99", INTERNET, PORT) in ("EHOSTUNREACH", "EACCES")
+    for port in (PORT, DNS):
+        assert fork.client.talk("ask", "10.13.13.99", INTERNET, port) in ("EHOSTUNREACH", "EACCES")
+        assert fork.client.talk("connect", "10.13.13.99", INTERNET, port) == "ECONNREFUSED"
+    assert fork.client.talk("connect", "10.13.13.99", "10.13.13.1", DNS, 0.3) == "silence"
     assert fork.reached() == {"paris": False, "oslo": False}
+
+
+# Names
+
+
+def test_a_question_to_anybody_is_answered_by_the_groups_resolver_and_leaves_by_no_exit(fork: Fork) -> None:
+    fork.use("paris", "paris", "oslo")
+    for address in ("10.13.13.1", INTERNET, "192.0.2.77"):  # the last is nobody's
+        assert fork.client.talk("ask", CLIENT, address, DNS) == CLIENT
+        with fork.client.begin("hold", CLIENT, address, DNS) as held:  # its later packets are led there too
+            assert held.communicate("go on\n")[0] == CLIENT
+    assert fork.reached() == {"paris": False, "oslo": False}
+    assert (fork.entry.seen("after_links"), fork.entry.seen("after_front")) == (0, 0)
+
+
+def test_without_the_redirection_it_leaves_by_the_exit_which_shows_that_these_tests_can_fail(fork: Fork) -> None:
+    fork.without_redirect()
+    fork.use("paris", "paris", "oslo")
+    assert fork.client.talk("ask", CLIENT, "10.13.13.1", DNS) == CLIENT
+    assert fork.reached() == {"paris": False, "oslo": False}
+    assert fork.client.talk("ask", CLIENT, INTERNET, DNS) == CLIENT
+    assert fork.client.talk("connect", CLIENT, INTERNET, DNS) == CLIENT
+    assert fork.reached() == {"paris": True, "oslo": False}
+
+
+def test_a_connection_from_before_the_redirection_leads_nowhere(fork: Fork) -> None:
+    fork.without_redirect()
+    fork.use("paris", "paris", "oslo")
+    with fork.client.begin("hold", CLIENT, INTERNET, DNS) as held:
+        fork.state = replace(fork.state, dns=replace(fork.state.dns, redirect=True))
+        fork.lock()
+        fork.use("paris", "paris", "oslo")
+        before = fork.exits["paris"].seen("before_client")
+        assert held.communicate("go on\n")[0] == "silence"
+    assert fork.exits["paris"].seen("before_client") == before
+
+
+def test_a_question_of_a_group_without_an_exit_is_refused_at_once(fork: Fork) -> None:
+    fork.use("paris", "paris")
+    with fork.client.begin("hold", CLIENT, INTERNET, DNS) as held:
+        fork.use("paris", "oslo")
+        assert fork.client.talk("ask", CLIENT, INTERNET, DNS) in ("EHOSTUNREACH", "EACCES")
+        assert fork.client.talk("connect", CLIENT, INTERNET, DNS) == "ECONNREFUSED"
+        assert held.communicate("go on\n")[0] == "ECONNRESET"
+    assert fork.reached() == {"paris": False, "oslo": False}
+    assert fork.entry.seen("after_links") == 0
+
+
+def test_a_question_over_ipv6_is_refused_at_once(fork: Fork) -> None:
+    fork.use("paris", "paris", "oslo")
+    assert fork.client.talk("connect", CLIENT6, INTERNET6, DNS) == "ECONNREFUSED"
+    assert fork.client.talk("ask", CLIENT6, INTERNET6, DNS) == "EACCES"
+    assert (fork.entry.seen("after_links"), fork.entry.seen("after_front")) == (0, 0)
+
+
+def test_the_resolvers_own_port_is_not_open(fork: Fork) -> None:
+    fork.use("paris", "paris", "oslo")
+    assert fork.client.talk("connect", CLIENT, "10.13.13.1", fork.state.groups[0].resolver_port, 0.3) == "silence"

@@ -133,7 +133,7 @@ class Chain:
             "name": self.plan.name,
             "entry": {"endpoint": DEMO.clients_gateway, "port": self.plan.port},
             "network": {"pool": self.plan.pool},
-            "dns": {"upstreams": [DEMO.internet_host]},
+            "dns": self.world.dns(),
             "exits": {self.plan.exit: exit_},
         }
         file = self.project.file

@@ -12,11 +12,17 @@ import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from chain.api import keys
 from chain.engine import images
@@ -107,6 +113,8 @@ INTERNET, INTERNET_GATEWAY = f"{TESTS.internet_net}.0/24", TESTS.internet_gatewa
 INTERNET_HOST = TESTS.internet_host
 WIREGUARD, WIREGUARD2, L2TP = TESTS.wireguard, TESTS.wireguard2, TESTS.l2tp
 
+RESOLVER = "resolver.example"  # what the internet's certificate for DNS over TLS shows
+
 TUNNEL_NET = "10.66.0.0/24"
 TUNNEL_SERVER = "10.66.0.1"
 TUNNEL_CLIENT = "10.66.0.2"
@@ -174,6 +182,7 @@ class World:
         """Write the Compose file, the keys and the providers' settings."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._make_keys()
+        self._make_certificates()
         self.file.write_text(yaml.safe_dump(self._compose(), sort_keys=False))
 
     def start(self) -> None:
@@ -196,6 +205,15 @@ class World:
     def providers(self) -> list[Provider]:
         wireguard = [self.site.wireguard, self.site.wireguard2] if self.with_wireguard else []
         return [*wireguard, *([self.site.l2tp] if self.with_l2tp else [])]
+
+    def dns(self) -> dict[str, Any]:
+        """Give chain.yaml's `dns`: the internet's resolver by TLS, and what it is checked by; known once started."""
+        records = self.exec("internet", "keymgr", "-c", "/tmp/knot/knot.conf", ".", "ds").splitlines()
+        return {
+            "upstreams": [f"{self.site.internet_host}#{RESOLVER}"],
+            "ca": (self.folder / "resolver" / "ca.pem").read_text(),
+            "trust_anchors": records,
+        }
 
     def l2tp_secrets(self) -> dict[str, str]:
         """Give what the L2TP provider tells its customer, by the names of the secrets' files; known once started."""
@@ -267,6 +285,31 @@ class World:
             }
             (self.folder / f"{provider.name}.json").write_text(json.dumps(settings))
 
+    def _make_certificates(self) -> None:
+        """Make an authority for this run, and the certificate that the internet's resolver shows."""
+        folder = self.folder / "resolver"
+        if folder.exists():
+            return
+        folder.mkdir()
+        authority, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority of the test ground")])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, RESOLVER)])
+
+        def certificate(name: x509.Name, of: ec.EllipticCurvePrivateKey, *, ca: bool) -> bytes:
+            made = (
+                x509.CertificateBuilder(issuer, name, of.public_key(), x509.random_serial_number())
+                .not_valid_before(datetime.now(UTC) - timedelta(days=1))
+                .not_valid_after(datetime.now(UTC) + timedelta(days=365))
+                .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+                .add_extension(x509.SubjectAlternativeName([x509.DNSName(RESOLVER)]), critical=False)
+            )
+            return made.sign(authority, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+        (folder / "ca.pem").write_bytes(certificate(issuer, authority, ca=True))
+        shown = certificate(subject, key, ca=False)
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (folder / "resolver.pem").write_bytes(private + shown)
+
     def _compose(self) -> dict[str, Any]:
         toolbox = images.describe(["toolbox"], PROVIDERS)["toolbox"].name
         common: dict[str, Any] = {
@@ -281,7 +324,8 @@ class World:
         services: dict[str, Any] = {
             "internet": {
                 **common,
-                "command": ["internet.py", self.site.internet_host],
+                "command": ["internet.py", self.site.internet_host, "/resolver"],
+                "volumes": [f"{self.folder / 'resolver'}:/resolver:ro"],
                 "networks": {"internet": {"ipv4_address": self.site.internet_host}},
             }
         }

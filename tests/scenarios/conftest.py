@@ -18,7 +18,7 @@ if lab := os.environ.get("CHAIN_LAB_HOST"):
 
 from ground import IN_LAB, NATIVE, Ground
 from leftovers import alone, remove_leftovers
-from scene import Chain, two_exits
+from scene import UNANSWERED, Chain, two_exits
 from world import World
 
 from chain.api import keys
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROJECTS = frozenset({"chain-yard", "chain-lone", "chain-refused", "chain-unwanted"})
-UNANSWERED = "198.18.3.1"  # for benchmarks (RFC 2544), and in no network of the test ground
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -126,7 +125,11 @@ def lone(engine: Engine, ground: Ground, tmp_path: Path) -> Iterator[Chain]:
         },
         secrets={"oslo_wg_private_key": key.reveal()},
         name="lone",
-        extra={"entry": {"endpoint": "vpn.example.org", "port": 51822}, "network": {"pool": "10.214.16.0/20"}},
+        extra={
+            "entry": {"endpoint": "vpn.example.org", "port": 51822},
+            "network": {"pool": "10.214.16.0/20"},
+            "dns": {"upstreams": ["9.9.9.9#dns.quad9.net"]},  # never asked: its exit stays closed
+        },
     )
     try:
         yield made

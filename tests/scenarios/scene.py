@@ -29,6 +29,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 UDP_ECHO = "7"
 PORT, POOL = 51821, "10.214.0.0/20"
 FAR_HOST, FAR_CLIENT = "198.18.4.1", "198.18.4.2"
+UNANSWERED = "198.18.3.1"  # for benchmarks (RFC 2544), and in no network of the test ground
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Chain:
             # Clear of the usual values, so that a chain of the machine's owner does not stand in the way.
             "entry": {"endpoint": self.world.clients_gateway, "port": PORT},
             "network": {"pool": POOL},
-            "dns": {"upstreams": [INTERNET_HOST]},
+            "dns": self.extra["dns"] if "dns" in self.extra else self.world.dns(),
             "exits": {name: dict(fields) for name, fields in self.exits.items()},
             **self.extra,
         }

@@ -97,6 +97,9 @@ def test_up_again_changes_nothing(chain: Chain) -> None:
     found = json.loads(chain.run("up", "--json").stdout)
     assert found["steps"] == []
     assert [container["started_at"] for container in chain.status()["containers"]] == before
+    # Nor does it leave a process in the entry, as it did until that was out of memory.
+    running = ("top", chain.container("entry"), "-eo", "pid,args")
+    eventually(lambda: " watch " not in docker(*running), 30, "nobody watches any more")
 
 
 @pytest.mark.long

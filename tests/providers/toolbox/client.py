@@ -165,20 +165,44 @@ def download(host: str, port: str, rate: str, seconds: str, token: str) -> None:
             time.sleep(0.02)
 
 
+def ask(server: str, name: str, kind: int, how: str = "udp") -> bytes:
+    """Ask for one record; give the answer's flags, as they stand in it, and its first record's data."""
+    labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+    # Recursion, and whether the answer is authentic, are desired.
+    question = struct.pack("!HHHHHH", 4711, 0x0120, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", kind, 1)
+    if how == "tcp":
+        with socket.create_connection((server, 53), 30) as connection, connection.makefile("rb") as stream:
+            connection.sendall(struct.pack("!H", len(question)) + question)
+            answer = stream.read(*struct.unpack("!H", stream.read(2)))
+    else:
+        channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        channel.settimeout(30)
+        channel.connect((server, 53))
+        channel.send(question)
+        answer = channel.recv(2048)
+    count = struct.unpack_from("!H", answer, 6)[0]
+    # The data comes after the compressed name, type, class, time to live and length.
+    start = len(question) + 12
+    size = struct.unpack_from("!H", answer, start - 2)[0] if count else 0
+    return answer[2:4] + answer[start : start + size]
+
+
 def dns(server: str, name: str) -> None:
     """Ask for a name's A and TXT records: the address it has, and the address that asked."""
-    found = []
-    for kind in (1, 16):
-        labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
-        question = struct.pack("!HHHHHH", 4711, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", kind, 1)
-        channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        channel.settimeout(5)
-        channel.sendto(question, (server, 53))
-        answer = channel.recv(2048)
-        if struct.unpack_from("!H", answer, 6)[0]:
-            data = answer[len(question) + 12 :]  # after the compressed name, type, class, time to live and length
-            found.append(socket.inet_ntoa(data) if kind == 1 else data[1:].decode())
-    print(json.dumps(found))
+    found = [ask(server, name, 1)[2:], ask(server, name, 16)[2:]]
+    print(json.dumps([socket.inet_ntoa(found[0]), found[1][1:].decode()] if all(found) else []))
+
+
+def resolve(server: str, name: str, how: str) -> None:
+    """Ask for a name's address by UDP or TCP; print the code, whether it is authentic, and the address."""
+    try:
+        answer = ask(server, name, 1, how)
+    except OSError as error:
+        print(json.dumps({"error": type(error).__name__}))
+        return
+    (flags,) = struct.unpack_from("!H", answer)
+    address = socket.inet_ntoa(answer[2:]) if answer[2:] else None
+    print(json.dumps({"code": flags & 15, "authentic": bool(flags & 0x20), "address": address}))
 
 
 def knock(endpoint_answers: str, seconds: str) -> None:
@@ -207,6 +231,7 @@ if __name__ == "__main__":
         "watch": watch,
         "download": download,
         "dns": dns,
+        "resolve": resolve,
         "knock": knock,
     }
     verbs[sys.argv[1]](*sys.argv[2:])

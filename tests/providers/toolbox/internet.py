@@ -1,14 +1,56 @@
-"""The internet of the test ground: says which address it saw, over TCP (80), UDP (7) and DNS (53).
+"""The internet of the test ground: says which address it saw, over TCP (80), UDP (7) and DNS (53, and 853 by TLS).
 
-Every answer to a UDP packet holds the packet itself, so that a token comes back. Argument: the own address.
+Every answer to a UDP packet holds the packet itself, so that a token comes back. Arguments: the own address, and the
+folder with the certificate that DNS over TLS shows.
+
+Its DNS root is signed, by Knot on the loopback: `signed.` is well, `forged.` is altered on its way out. Names below
+UNSIGNED all exist and are answered here, since their answers depend on who asks.
 """
 
 import asyncio
 import socket
+import ssl
 import struct
+import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
-ADDRESS = sys.argv[1]
+ADDRESS, FOLDER = sys.argv[1], Path(sys.argv[2])
+FORGED = "192.0.2.66"
+A, TXT, DS, DNSKEY = 1, 16, 43, 48
+SIGNED, UNSIGNED = ("signed", "forged"), ("example", "org", "com", "net")
+KNOT, KNOT_PORT = Path("/tmp/knot"), 5300
+ZONE = f"""\
+$TTL 3600
+. SOA ns. nobody. 1 3600 600 86400 60
+. NS ns.
+ns. A {ADDRESS}
+{"".join(f"{name}. A {ADDRESS}" + chr(10) for name in SIGNED)}\
+{"".join(f"{name}. NS ns." + chr(10) for name in UNSIGNED)}"""
+CONFIGURATION = f"""\
+server:
+  rundir: {KNOT}
+  listen: 127.0.0.1@{KNOT_PORT}
+  udp-workers: 1
+  tcp-workers: 1
+  background-workers: 1
+database:
+  storage: {KNOT}
+policy:
+  - id: one-key
+    algorithm: ecdsap256sha256
+    single-type-signing: on
+zone:
+  - domain: .
+    storage: {KNOT}
+    file: root.zone
+    dnssec-signing: on
+    dnssec-policy: one-key
+log:
+  - target: stderr
+    any: warning
+"""
 
 
 class Echo(asyncio.DatagramProtocol):
@@ -37,30 +79,74 @@ class Echo(asyncio.DatagramProtocol):
             await asyncio.sleep(1 / rate)
 
 
-def dns_answer(question: bytes, peer: str) -> bytes:
-    """Answer A with this host, TXT with the address that asked. Every name exists."""
-    at = 12
-    while question[at]:
-        at += 1 + question[at]
-    kind = struct.unpack_from("!H", question, at + 1)[0]
-    head = question[:2] + struct.pack("!HHHHH", 0x8180, 1, 1 if kind in (1, 16) else 0, 0, 0)
-    body = question[12 : at + 5]
-    if kind == 1:
+def asked(question: bytes) -> tuple[str, int, int]:
+    """Give a question's name, its type, and where it ends."""
+    at, labels = 12, []
+    while length := question[at]:
+        labels.append(question[at + 1 : at + 1 + length].decode().lower())
+        at += 1 + length
+    return ".".join(labels), struct.unpack_from("!H", question, at + 1)[0], at + 5
+
+
+def own_answer(question: bytes, kind: int, end: int, peer: str) -> bytes:
+    """Answer A with this host, TXT with the address that asked."""
+    head = question[:2] + struct.pack("!HHHHH", 0x8180, 1, 1 if kind in (A, TXT) else 0, 0, 0)
+    body = question[12:end]
+    if kind == A:
         data = socket.inet_aton(ADDRESS)
-    elif kind == 16:
+    elif kind == TXT:
         data = bytes([len(peer)]) + peer.encode()
     else:
         return head + body
     return head + body + b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 1, len(data)) + data
 
 
+async def ask_knot(question: bytes) -> bytes:
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
+        channel.setblocking(False)  # noqa: FBT003 - the socket module's signature
+        channel.connect(("127.0.0.1", KNOT_PORT))
+        await loop.sock_sendall(channel, question)
+        return await asyncio.wait_for(loop.sock_recv(channel, 4096), 10)
+
+
+async def dns_answer(question: bytes, peer: str, how: str) -> bytes:
+    print(f"dns query from {peer} by {how}", flush=True)
+    name, kind, end = asked(question)
+    if kind not in (DS, DNSKEY) and name.rpartition(".")[2] in UNSIGNED:
+        return own_answer(question, kind, end, peer)
+    answer = await ask_knot(question)
+    return answer.replace(socket.inet_aton(ADDRESS), socket.inet_aton(FORGED)) if name == "forged" else answer
+
+
 class Dns(asyncio.DatagramProtocol):
+    def __init__(self) -> None:
+        self.answering: set[asyncio.Task[None]] = set()
+
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
         self.transport = transport
 
     def datagram_received(self, data: bytes, peer: tuple[str, int]) -> None:
-        print(f"dns query from {peer[0]}", flush=True)
-        self.transport.sendto(dns_answer(data, peer[0]), peer)
+        task = asyncio.create_task(self.answer(data, peer))
+        self.answering.add(task)
+        task.add_done_callback(self.answering.discard)
+
+    async def answer(self, data: bytes, peer: tuple[str, int]) -> None:
+        self.transport.sendto(await dns_answer(data, peer[0], "UDP"), peer)
+
+
+async def dns_stream(how: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    peer = writer.get_extra_info("peername")[0]
+    try:
+        while True:
+            question = await reader.readexactly(*struct.unpack("!H", await reader.readexactly(2)))
+            answer = await dns_answer(question, peer, how)
+            writer.write(struct.pack("!H", len(answer)) + answer)
+            await writer.drain()
+    except (asyncio.IncompleteReadError, OSError):
+        pass  # the asker has gone
+    finally:
+        writer.close()
 
 
 async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -74,10 +160,33 @@ async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         writer.close()
 
 
+def start_knot() -> None:
+    """Start the signer; returns when its zone is signed."""
+    KNOT.mkdir(exist_ok=True)
+    (KNOT / "root.zone").write_text(ZONE)
+    (KNOT / "knot.conf").write_text(CONFIGURATION)
+    subprocess.Popen(["knotd", "-c", str(KNOT / "knot.conf")])
+    question = struct.pack("!HHHHHH", 1, 0, 1, 0, 0, 0) + b"\0" + struct.pack("!HH", DNSKEY, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
+        channel.settimeout(0.1)
+        while True:
+            try:
+                channel.sendto(question, ("127.0.0.1", KNOT_PORT))
+                if struct.unpack_from("!H", channel.recv(4096), 6)[0]:
+                    return
+            except OSError:
+                continue  # it does not listen yet
+
+
 async def main() -> None:
     loop = asyncio.get_running_loop()
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(FOLDER / "resolver.pem")
+    start_knot()
     await loop.create_datagram_endpoint(Echo, local_addr=(ADDRESS, 7))
     await loop.create_datagram_endpoint(Dns, local_addr=(ADDRESS, 53))
+    await asyncio.start_server(partial(dns_stream, "TCP"), ADDRESS, 53)
+    await asyncio.start_server(partial(dns_stream, "TLS"), ADDRESS, 853, ssl=tls)
     server = await asyncio.start_server(http, ADDRESS, 80)
     print("ready", flush=True)
     await server.serve_forever()

@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from chain.config.models import Config, EndpointText, EntryConfig, Host, NetworkConfig, PublicKey, UplinkConfig
+from chain.config.models import (
+    Config,
+    DnsConfig,
+    EndpointText,
+    EntryConfig,
+    Host,
+    NetworkConfig,
+    PublicKey,
+    UplinkConfig,
+)
 
 
 class Fields(BaseModel):
@@ -102,3 +111,77 @@ def test_input_does_not_show_in_pydantics_own_errors() -> None:
     with pytest.raises(ValidationError) as refused:
         Config.model_validate({"entry": {"endpoint": "a"}, "exits": {}, "name": "Hunter2 the Secret"})
     assert "Hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("9.9.9.9#dns.quad9.net", "9.9.9.9@853#dns.quad9.net"),
+        ("9.9.9.9@443#dns.quad9.net", "9.9.9.9@443#dns.quad9.net"),
+        ("10.64.0.1", "10.64.0.1@53"),
+        ("10.64.0.1@5353", "10.64.0.1@5353"),
+    ],
+)
+def test_a_resolver_is_asked_by_tls_when_it_has_a_name(text: str, written: str) -> None:
+    (found,) = DnsConfig.model_validate({"upstreams": [text]}).upstreams
+    assert str(found) == written
+    assert DnsConfig.model_validate({"upstreams": [written]}).upstreams == [found]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "dns.quad9.net",
+        "9.9.9",
+        "9.9.9.9:853",
+        "9.9.9.9@853",  # TLS without a name would be no check at all
+        "9.9.9.9@0",
+        "9.9.9.9@65536#a",
+        "9.9.9.9@853#",
+        "9.9.9.9#a b",
+        '9.9.9.9#a"',
+        "9.9.9.9#a\n",
+        "9.9.9.9#1.1.1.1",
+        "tls://9.9.9.9",
+        "2620:fe::fe#dns.quad9.net",
+        9,
+        None,
+    ],
+)
+def test_what_is_no_resolver_is_refused(text: object) -> None:
+    with pytest.raises(ValidationError):
+        DnsConfig.model_validate({"upstreams": [text]})
+
+
+def test_the_usual_resolvers_are_asked_by_tls_and_their_answers_are_checked() -> None:
+    found = DnsConfig()
+    assert DnsConfig.model_validate({"upstreams": [str(upstream) for upstream in found.upstreams]}) == found
+    assert all(upstream.name for upstream in found.upstreams)
+    assert (found.dnssec, found.redirect) == (True, True)
+
+
+def test_resolvers_asked_by_tls_and_others_do_not_stand_together() -> None:
+    with pytest.raises(ValidationError, match=r"in clear \(1\.1\.1\.1\)"):
+        DnsConfig.model_validate({"upstreams": ["9.9.9.9#dns.quad9.net", "1.1.1.1"]})
+
+
+def test_a_trust_anchor_is_written_in_one_way() -> None:
+    digest = "49fd46e6c4b45c55d4ac69cbd3cd34ac1afe51de2a5b5c7f0e6f0a7a8c9d0e1f"
+    forms = [f"Example.org. 3600 IN DS 1 13 2 {digest}", f"example.org DS 1 13 2 {digest[:32]} {digest[32:]}"]
+    found = DnsConfig.model_validate({"trust_anchors": [*forms, f". IN DS 1 13 2 {digest}"]}).trust_anchors
+    assert found == [*[f"example.org. DS 1 13 2 {digest.upper()}"] * 2, f". DS 1 13 2 {digest.upper()}"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "example.org", ". DS 1 13 2 ABCD", ". DS 1 13 9 AB", '". DS 1 13 1 ' + "0" * 40, 3]
+)
+def test_what_is_no_trust_anchor_is_refused(text: object) -> None:
+    with pytest.raises(ValidationError):
+        DnsConfig.model_validate({"trust_anchors": [text]})
+
+
+@pytest.mark.parametrize("text", ["", "secret", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_what_is_no_certificate_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        DnsConfig.model_validate({"ca": text})

@@ -141,3 +141,13 @@ def test_with_no_exit_open_a_switch_only_closes() -> None:
 def test_clients_of_before_are_forgotten(built: Callable[[str], Topology]) -> None:
     without = built(TEXT.partition("clients:")[0])
     assert lock.entry_clients(without.state) == "flush map inet vpn client_group\n"
+
+
+def test_what_clients_ask_others_is_redirected_unless_that_is_switched_off(built: Callable[[str], Topology]) -> None:
+    def redirected(text: str) -> tuple[bool, bool]:
+        lock_text = entry_lock(built(text))
+        (rule,) = section(lock_text, "client_dns")[1:]
+        return "goto to_resolver" in lock_text, "ip daddr 10.13.13.1 " not in rule
+
+    assert redirected(TEXT) == (True, True)
+    assert redirected(TEXT + "dns: {redirect: false}\n") == (False, False)
