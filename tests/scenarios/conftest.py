@@ -19,7 +19,7 @@ if lab := os.environ.get("CHAIN_LAB_HOST"):
 from ground import IN_LAB, NATIVE, Ground
 from leftovers import alone, remove_leftovers
 from scene import UNANSWERED, Chain, two_exits
-from world import World
+from world import INTERNET_HOST, World
 
 from chain.api import keys
 from chain.engine.connection import Engine
@@ -128,7 +128,7 @@ def lone(engine: Engine, ground: Ground, tmp_path: Path) -> Iterator[Chain]:
         extra={
             "entry": {"endpoint": "vpn.example.org", "port": 51822},
             "network": {"pool": "10.214.16.0/20"},
-            "dns": {"upstreams": ["9.9.9.9#dns.quad9.net"]},  # never asked: its exit stays closed
+            "dns": {"upstreams": [INTERNET_HOST]},  # never asked: its exit stays closed
         },
     )
     try:
