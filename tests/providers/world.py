@@ -139,6 +139,14 @@ def docker(*arguments: str, stdin: str | None = None, check: bool = True, timeou
     return done.stdout
 
 
+def both_outputs(container: str) -> str:
+    """Give a container's whole log: the runtime's goes to its error output."""
+    done = subprocess.run(
+        ["docker", "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
+    )
+    return done.stdout
+
+
 def eventually(check: Callable[[], Any], timeout: float, what: str) -> Any:
     """Wait until `check` gives something true, and give that."""
     deadline = time.monotonic() + timeout

@@ -10,7 +10,7 @@ import urllib.parse
 from typing import TYPE_CHECKING
 
 import pytest
-from world import docker
+from world import both_outputs, docker
 
 if TYPE_CHECKING:
     from scene import Chain
@@ -59,7 +59,7 @@ def test_no_secret_is_anywhere_but_in_its_own_file(world: World, chain: Chain) -
     pids = {}
     for name in names:
         places[f"inspect of {name}"] = docker("inspect", name)
-        places[f"log of {name}"] = docker("logs", name)
+        places[f"log of {name}"] = both_outputs(name)
         pids[name] = [line.split()[1] for line in docker("top", name, "-ef").splitlines()[1:]]
         for pid in pids[name]:
             script = f"tr '\\0' '\\n' </proc/{pid}/cmdline; tr '\\0' '\\n' </proc/{pid}/environ"
