@@ -172,8 +172,14 @@ def test_client_killed(lone: Chain, tmp_path: Path) -> None:
 @pytest.mark.parametrize("title", ["Checking the configuration", "Starting containers", "Waiting for the tunnels"])
 def test_up_interrupted(lone: Chain, title: str) -> None:
     lone.run("build")
+    # A job in a shell's background ignores Ctrl-C, and so would what it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     starting = subprocess.Popen(
-        lone.command("up"), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True
+        lone.command("up"),
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     said = ""
     for line in starting.stderr or ():
