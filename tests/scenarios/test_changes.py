@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from chain.engine.connection import Engine
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 UP = ("up", "--json", "--wait", "240")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from scene import Chain
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 RESOLVER = "10.13.13.1"
 FORGED = "192.0.2.66"

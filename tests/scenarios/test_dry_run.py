@@ -13,7 +13,7 @@ from chain.errors import ExitCode
 if TYPE_CHECKING:
     from scene import Chain
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 
 def traces(chain: Chain) -> tuple[list[tuple[str, int]], set[str]]:

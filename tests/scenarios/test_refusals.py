@@ -153,6 +153,7 @@ def holding(unwanted: Refused) -> Iterator[None]:
         process.communicate(timeout=60)  # closes its input, at which it ends
 
 
+@pytest.mark.long
 def test_a_port_that_a_program_of_the_host_has(unwanted: Refused) -> None:
     with holding(unwanted):
         unwanted.refused(ExitCode.ENGINE, f"{PORT}/udp of the engine's host is taken by another program", "port: …")
@@ -161,6 +162,7 @@ def test_a_port_that_a_program_of_the_host_has(unwanted: Refused) -> None:
     assert unwanted.findings()["entry.port"]["level"] == "ok"
 
 
+@pytest.mark.long
 def test_a_port_that_another_container_has(unwanted: Refused) -> None:
     name = "chain-test-publisher"
     with removing("container", name):
@@ -169,6 +171,7 @@ def test_a_port_that_another_container_has(unwanted: Refused) -> None:
         unwanted.refused(ExitCode.ENGINE, f"{PORT}/udp of the engine's host is taken by container {name}")
 
 
+@pytest.mark.long
 def test_another_docker_networks_addresses_and_all_else_at_once(unwanted: Refused) -> None:
     name = "chain-test-overlap"
     with removing("network", name), holding(unwanted):
@@ -176,6 +179,7 @@ def test_another_docker_networks_addresses_and_all_else_at_once(unwanted: Refuse
         unwanted.refused(ExitCode.ENGINE, f"Docker network {name} ({INSIDE_POOL})", "is free there", "another program")
 
 
+@pytest.mark.long
 def test_addresses_to_which_the_host_has_a_route(unwanted: Refused) -> None:
     route = ("route", "replace", INSIDE_POOL, "dev", "lo")
     unwanted.on_host("ip", *route)
@@ -186,6 +190,7 @@ def test_addresses_to_which_the_host_has_a_route(unwanted: Refused) -> None:
     assert unwanted.findings()["network.pool"]["level"] == "ok"
 
 
+@pytest.mark.long
 def test_the_network_that_is_suggested_is_one_that_the_engine_takes(unwanted: Refused) -> None:
     name, free = "chain-test-overlap", "chain-test-free"
     with removing("network", name), removing("network", free):
@@ -194,6 +199,7 @@ def test_the_network_that_is_suggested_is_one_that_the_engine_takes(unwanted: Re
         docker("network", "create", "--subnet", suggested, free)
 
 
+@pytest.mark.long
 def test_a_name_under_which_another_folder_runs_a_chain(unwanted: Refused) -> None:
     name = "chain-test-namesake"
     with removing("container", name):
@@ -208,11 +214,13 @@ def test_a_name_under_which_another_folder_runs_a_chain(unwanted: Refused) -> No
         assert unwanted.findings()["name"]["level"] == "fail"
 
 
+@pytest.mark.long
 def test_a_file_in_the_way_of_a_folder(unwanted: Refused) -> None:
     (unwanted.project.secrets / "peers").write_text("")
     unwanted.refused(ExitCode.CONFIG, "this is no folder", "move it away")
 
 
+@pytest.mark.long
 def test_the_doctor_sees_this_engine_and_its_host(unwanted: Refused) -> None:
     done = unwanted.run("doctor")
     assert done.returncode == ExitCode.OK, done.stdout
