@@ -27,7 +27,7 @@ import demo  # noqa: E402 - the test ground's own folder is put on the path abov
 import yaml  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
-from world import DEMO, World, docker  # noqa: E402
+from world import DEMO, UNANSWERED, World, docker  # noqa: E402
 
 from chain.api import keys  # noqa: E402
 from chain.engine.connection import Engine  # noqa: E402
@@ -40,7 +40,6 @@ CHAIN = str(Path(PYTHON).parent / "chain")
 RUNS, SAMPLES = 10, 5
 EXITS, CLIENTS = 100, 10_000
 QUESTIONS = 200  # of each run
-NOBODY = "198.18.3.1"  # for benchmarks (RFC 2544), and in no network of the test ground
 PATIENCE = 60.0  # seconds that a client may wait for its first byte
 
 # Run in the world's client: starts handshakes until the entry is there, and sends until one packet comes back.
@@ -197,6 +196,7 @@ class Bench:
     def __exit__(self, *_: object) -> None:
         self.run("down")
         self.world.stop()
+        shutil.rmtree(self.chain.ground.folder)
 
     def run(self, *arguments: str) -> None:
         subprocess.run(
@@ -303,23 +303,23 @@ def measure_dns(bench: Bench) -> None:
     things = {
         "ping": ping,
         "a cached name": lambda: hit(resolver),
-        "  asked of an address that is nobody's": lambda: hit(NOBODY),
+        "  asked of an address that is nobody's": lambda: hit(UNANSWERED),
     }
     title = f"From a client to the entry and back, medians of {QUESTIONS} without a pause"
     show(title, alternate(RUNS, things), unit="ms", target="a cached name below 1 ms")
 
 
-def here(folder: Path) -> Bench:
+def here() -> Bench:
     plan = demo.Plan("WireGuard", "bench", "paris", demo.WIREGUARD.kind, demo.WIREGUARD.client, 51832, "10.219.32.0/20")
-    return Bench(plan, demo.Ground(folder))
+    return Bench(plan, demo.Ground(demo.CACHE / "bench"))
 
 
-def with_l2tp(folder: Path) -> Bench:
+def with_l2tp() -> Bench:
     """Stand on this machine's engine if its kernel has L2TP, else on the virtual machine's."""
     plan = demo.Plan("L2TP/IPsec", "bench", demo.L2TP.exit, demo.L2TP.kind, demo.L2TP.client, 51832, "10.219.32.0/20")
     engine = Engine()
     if not demo.lacking(engine):
-        return Bench(plan, demo.Ground(folder))
+        return Bench(plan, demo.Ground(demo.CACHE / "bench"))
     there = demo.start_vm(engine)
     os.environ["DOCKER_HOST"] = there.host
     os.environ.pop("DOCKER_CONTEXT", None)
@@ -343,7 +343,7 @@ def main() -> None:
             PARTS[part]()
     for start, parts in ((here, PARTS_HERE), (with_l2tp, PARTS_WITH_L2TP)):
         if chosen := [part for part in parts if part in wanted]:
-            with tempfile.TemporaryDirectory() as folder, start(Path(folder)) as bench:
+            with start() as bench:
                 for part in chosen:
                     parts[part](bench)
 

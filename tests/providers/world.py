@@ -106,6 +106,8 @@ class Site:
 TESTS = Site("chain", "198.18.0", "198.18.1", "198.51.100")
 DEMO = Site("chain-demo", "198.18.8", "198.18.9", "198.19.0")
 
+UNANSWERED = "198.18.3.1"  # in no network of either
+
 # The tests' site is the usual one.
 WAN, WAN_GATEWAY = f"{TESTS.wan_net}.0/24", TESTS.wan_gateway
 CLIENTS, CLIENTS_GATEWAY = f"{TESTS.clients_net}.0/24", TESTS.clients_gateway

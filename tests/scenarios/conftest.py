@@ -18,8 +18,8 @@ if lab := os.environ.get("CHAIN_LAB_HOST"):
 
 from ground import IN_LAB, NATIVE, Ground
 from leftovers import alone, remove_leftovers
-from scene import UNANSWERED, Chain, two_exits
-from world import INTERNET_HOST, World
+from scene import Chain, two_exits
+from world import INTERNET_HOST, UNANSWERED, World
 
 from chain.api import keys
 from chain.engine.connection import Engine

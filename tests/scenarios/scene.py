@@ -29,7 +29,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 UDP_ECHO = "7"
 PORT, POOL = 51821, "10.214.0.0/20"
 FAR_HOST, FAR_CLIENT = "198.18.4.1", "198.18.4.2"
-UNANSWERED = "198.18.3.1"  # for benchmarks (RFC 2544), and in no network of the test ground
 
 
 @dataclass

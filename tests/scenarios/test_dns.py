@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from scene import UNANSWERED, Capture, capturing, new_token
-from world import INTERNET_HOST, World, docker
+from scene import Capture, capturing, new_token
+from world import INTERNET_HOST, UNANSWERED, World, docker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
