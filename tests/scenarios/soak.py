@@ -158,9 +158,8 @@ def soak(chain: Chain, ground: Ground, log: Log, todo: list[str], deadline: floa
                     results.append({"event": name} | one(name, chain, ground, watcher))
                     allowed.update(chain.link_bridges())
                     away = results[-1]["away"]
-                    console.print(
-                        f"{time.strftime('%H:%M:%S')}  {name:32} {away:6.2f} s  ({len(todo)} batches' events left)"
-                    )
+                    left = len(todo) + len(batch) - len(results)
+                    console.print(f"{time.strftime('%H:%M:%S')}  {name:32} {away:6.2f} s  ({left} left)")
                     if time.monotonic() > deadline:
                         break
             finally:
