@@ -74,7 +74,8 @@ def test_the_doctor_goes_on_past_a_missing_engine_and_a_broken_file(project: Pro
     assert lines[0].startswith("fail       configuration: chain.yaml: neither config/chain.yaml nor")
     assert lines[2].startswith("           fix: name the file with -f")
     assert "unchecked  entry.port: the engine can't be asked" in lines
-    assert lines[-1].startswith("2 failed, ") or lines[-1].startswith("3 failed, ")
+    # How many depends on the machine: it may have neither Compose nor buildx.
+    assert lines[-1].startswith(f"{sum(line.startswith('fail ') for line in lines)} failed, ")
     assert "Traceback" not in done.stderr
 
 
