@@ -132,17 +132,28 @@ os_field() { (. /etc/os-release && eval "printf '%s' \"\${$1:-}\""); }
 
 is_debian() { [ "$(os_field ID)" = debian ] && command -v apt-get >/dev/null; }
 
+# "URI FILE:LINE" of the source which this machine's own release comes from.
+main_source() {
+    local release component site source
+    local format="\$(RELEASE)|\$(COMPONENT)|\$(REPO_URI)|\$(SOURCESENTRY)"
+    while IFS='|' read -r release component site source; do
+        if [ "$release" = "$(os_field VERSION_CODENAME)" ] && [ "$component" = main ]; then
+            printf '%s %s\n' "${site%/}" "$source"
+            return
+        fi
+    done < <(apt-get indextargets --format "$format" 'Created-By: Packages' 2>/dev/null)
+}
+
 # "URI KEYRING" of the Debian mirror which this machine itself uses, whichever
 # of its two styles the source is written in. CHAIN_LAB_MIRROR overrides the URI.
 debian_mirror() {
     local line uri='' entry='' file keyring=''
-    local format="\$(RELEASE)|\$(COMPONENT)|\$(REPO_URI)|\$(SOURCESENTRY)"
-    while IFS='|' read -r release component site source; do
-        if [ "$release" = "$(os_field VERSION_CODENAME)" ] && [ "$component" = main ]; then
-            uri=${site%/} entry=$source
-            break
-        fi
-    done < <(apt-get indextargets --format "$format" 'Created-By: Packages' 2>/dev/null)
+    read -r uri entry < <(main_source) || true
+    if [ -z "$uri" ]; then
+        # Apt names no source whose list it has not fetched, and images of machines are often without any.
+        apt_get update >&2 || true
+        read -r uri entry < <(main_source) || true
+    fi
     uri=${CHAIN_LAB_MIRROR:-$uri}
     [ -n "$uri" ] || die "no Debian mirror in this machine's apt configuration: set CHAIN_LAB_MIRROR to its URI" 3
     file=${entry%:*}
