@@ -11,7 +11,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from chain import checks
 from chain.api.load import check_secrets
@@ -47,19 +47,50 @@ def check_folder(loaded: Loaded) -> None:
     together(lambda: check_secrets(loaded), lambda: check_writable(loaded.project))
 
 
-def check_programs(engine: Engine) -> None:
-    """Check that engine and Compose are there and new enough. Raises ChainError (ENGINE) with all that is wrong."""
-    together(engine.check, engine.check_compose)
+class HostTrial:
+    """What two containers tell of the engine's host; they take half a second, beside which other work can be done.
+
+    Use as a context: its end waits for the containers.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._pool = ThreadPoolExecutor(max_workers=2)
+        self._exits: set[tuple[str, str]] | None = None  # name and kind of those that were asked for
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def begin(self, loaded: Loaded) -> None:
+        """Start the containers if their image is there. Raises ChainError when the engine can't be asked."""
+        image = loaded.images["entry"].name
+        if self._engine.has_image(image):
+            self._looking = self._pool.submit(look, image, self._engine)
+            self._trying = self._pool.submit(try_kernel, loaded, self._engine)
+            self._exits = _exits(loaded)
+
+    def result(self, loaded: Loaded) -> tuple[Look, list[Finding]]:
+        """Wait for what they tell. Raises ChainError (ENGINE)."""
+        if self._exits != _exits(loaded):  # nothing was begun, or chain.yaml has been edited since
+            self.begin(loaded)
+        if self._exits is None:
+            problem = Problem("engine's host", "the image that looks at it has been removed meanwhile", "try again")
+            raise ChainError(problem, ExitCode.ENGINE)
+        return self._looking.result(), self._trying.result()
 
 
-def check_host(loaded: Loaded, engine: Engine, progress: Progress) -> None:
+def _exits(loaded: Loaded) -> set[tuple[str, str]]:
+    return {(exit_.name, exit_.kind) for exit_ in loaded.topology.exits}
+
+
+def check_host(loaded: Loaded, engine: Engine, progress: Progress, trial: HostTrial) -> None:
     """Check what only containers and the engine's lists can tell. Raises ChainError with all that is wrong."""
-    with ThreadPoolExecutor() as pool:
-        looking = pool.submit(look, loaded.images["entry"].name, engine)
-        trying = pool.submit(try_kernel, loaded, engine)
-        publishers, networks = engine.publishers(loaded.topology.port), engine.networks()
-        engine.prepare_compose()
-        seen, tried = looking.result(), trying.result()
+    publishers, networks = engine.publishers(loaded.topology.port), engine.networks()
+    engine.prepare_compose()
+    seen, tried = trial.result(loaded)
     if seen.host is None:
         progress.note(f"warning: {seen.why_not}; its routes and ports were not checked")
     checks.refuse(
@@ -72,13 +103,14 @@ def check_host(loaded: Loaded, engine: Engine, progress: Progress) -> None:
 
 
 def together(*parts: Callable[[], object]) -> None:
-    """Run checks that raise ChainError, all of them; raise one with all their problems and the first one's code."""
+    """Run checks that raise ChainError, side by side; raise one with all their problems and the first one's code."""
     errors: list[ChainError] = []
-    for part in parts:
-        try:
-            part()
-        except ChainError as error:
-            errors.append(error)
+    with ThreadPoolExecutor() as pool:
+        for running in [pool.submit(part) for part in parts]:
+            try:
+                running.result()
+            except ChainError as error:
+                errors.append(error)
     if errors:
         problems = [problem for error in errors for problem in error.problems]
         raise ChainError(problems, errors[0].code, "\n".join(error.detail for error in errors if error.detail))
@@ -95,7 +127,7 @@ def look(image: str, engine: Engine) -> Look:
 
 
 def try_kernel(loaded: Loaded, engine: Engine) -> list[Finding]:
-    """Ask the engine's kernel, by trying, for what the configured kinds need."""
+    """Ask the engine's kernel, by trying, for what the configured kinds need. Raises ChainError (ENGINE)."""
     needs: dict[str, KernelNeed] = {}
     users: dict[str, list[str]] = {}
     for exit_ in loaded.topology.exits:

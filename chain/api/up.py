@@ -11,7 +11,7 @@ from chain import topology
 from chain.api import load as loading
 from chain.api.apply import kept_out
 from chain.api.clients import ensure_entry_key, missing_keys
-from chain.api.preflight import check_folder, check_host, check_programs
+from chain.api.preflight import HostTrial, check_folder, check_host, together
 from chain.api.project import changing, make_folder, write_atomic
 from chain.engine import images
 from chain.errors import ChainError, ExitCode, Problem
@@ -44,11 +44,14 @@ class Outcome:
 
 def up(project: Project, engine: Engine, progress: Progress, wait_seconds: float) -> Outcome:
     """Do what is missing, in order. Raises ChainError; CONFIG and ENGINE mean that nothing was touched."""
-    loaded = check(project, engine, progress)
-    build_missing(loaded, engine, progress)  # minutes, in which clients may be added
-    with changing(project):
-        loaded = loading.load(project, engine)
-        steps = reconcile(loaded, engine, progress)
+    with HostTrial(engine) as trial:
+        loaded = check(project, engine, progress)
+        if not runs(loaded, engine):
+            trial.begin(loaded)
+        build_missing(loaded, engine, progress)  # minutes, in which clients may be added
+        with changing(project):
+            loaded = loading.load(project, engine)
+            steps = reconcile(loaded, engine, progress, trial)
     with progress.step("Waiting for the tunnels"):
         status = wait(loaded, engine, progress, wait_seconds)
     return Outcome(steps, status, tuple(stragglers(status)))
@@ -68,20 +71,25 @@ def check(project: Project, engine: Engine, progress: Progress) -> Loaded:
     """Load a project, and refuse what can't come up. Raises ChainError (CONFIG, ENGINE); touches nothing."""
     with progress.step("Checking the configuration"):
         loaded = loading.load(project, engine)
-        check_folder(loaded)
-        check_programs(engine)
+        together(lambda: check_folder(loaded), engine.check, engine.check_compose)
     check_owner(loaded, engine)
     return loaded
 
 
-def reconcile(loaded: Loaded, engine: Engine, progress: Progress) -> tuple[Step, ...]:
+def runs(loaded: Loaded, engine: Engine) -> bool:
+    """Tell whether all of a chain's containers are running."""
+    states = engine.containers(loaded.topology.name)
+    return {state.service for state in states if state.state == "running"}.issuperset(services(loaded))
+
+
+def reconcile(loaded: Loaded, engine: Engine, progress: Progress, trial: HostTrial) -> tuple[Step, ...]:
     """Write what is to be written and have Compose take it; give the steps. Raises ChainError."""
     files, observed = loaded.files(), observe(loaded, engine)
     steps = plan(files, services(loaded), loaded.topology.state.generation, observed)
     composing = any(step.verb == "compose" for step in steps)
     if composing:
         with progress.step("Checking the engine's host"):
-            check_host(loaded, engine, progress)
+            check_host(loaded, engine, progress, trial)
     ensure_entry_key(loaded.project)
     # Rendered before there was a key, the Compose file lacks its stamp: the next run would take that for a new key.
     write_files(loaded.project, loaded.files() if observed.missing_keys else files, steps)
@@ -115,6 +123,8 @@ def build_missing(loaded: Loaded, engine: Engine, progress: Progress) -> list[st
 def build_images(wanted: Mapping[str, Image], engine: Engine, progress: Progress) -> list[str]:
     """Build those of these images that are not there; give their names. Raises ChainError (ENGINE)."""
     absent = images.missing(engine, wanted.values())
+    if absent:
+        engine.check_buildx()
     for image in absent:
         with progress.step(f"Building image {image.name} (once, a minute or two)"):
             images.build(engine, image, progress.detail)

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chain.checks import DockerNetwork, Publisher
@@ -19,7 +20,6 @@ from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     import docker
     from docker.models.containers import Container
@@ -429,6 +429,9 @@ def _plugin(command: str, oldest: tuple[int, int], name: str, *arguments: str) -
 
 def _context_host() -> str | None:
     """Give the endpoint of the current `docker context`, which the SDK does not read."""
+    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    if not os.environ.get("DOCKER_CONTEXT") and not (folder / "config.json").exists():
+        return None  # no context was ever chosen: there is no need to start a program that says so
     return _docker("context", "inspect", "--format", "{{.Endpoints.docker.Host}}") or None
 
 

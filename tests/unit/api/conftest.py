@@ -31,6 +31,7 @@ class ScriptedEngine(Engine):
         self.asked: list[str] = []
         self.host: HostFacts | None = None
         self.kernel: dict[str, bool] = {}
+        self.tried: list[list[str]] = []
         self.published: list[Publisher] = []
         self.others: list[DockerNetwork] = []
         self.built = "first"
@@ -76,6 +77,7 @@ class ScriptedEngine(Engine):
         return self.packages
 
     def run_check(self, image: str, command: list[str]) -> str:  # noqa: ARG002 - it answers all it knows
+        self.tried.append(command)
         return json.dumps(self.kernel)
 
     def look_at_host(self, image: str) -> HostFacts:  # noqa: ARG002 - it has but one host

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 import pytest
 
 from chain.api.load import load
-from chain.api.preflight import check_folder, check_host, check_writable, look, together, try_kernel
+from chain.api.preflight import HostTrial, check_folder, check_host, check_writable, look, together
 from chain.api.progress import Silent
 from chain.checks import DockerNetwork, Publisher
 from chain.contract import HostFacts
@@ -49,8 +49,13 @@ def test_what_fails_together_is_raised_together() -> None:
     together(lambda: None)
 
 
+def check(project: Project, engine: ScriptedEngine, progress: Silent) -> None:
+    with HostTrial(engine) as trial:
+        check_host(load(project, engine), engine, progress, trial)
+
+
 def test_a_host_that_can_is_no_problem(project: Project, able: ScriptedEngine) -> None:
-    check_host(load(project, able), able, Silent())
+    check(project, able, Silent())
 
 
 def test_all_that_stands_in_the_way_is_said_at_once(project: Project, able: ScriptedEngine) -> None:
@@ -58,7 +63,7 @@ def test_all_that_stands_in_the_way_is_said_at_once(project: Project, able: Scri
     able.published = [Publisher("wg-easy", "other")]
     able.others = [DockerNetwork("shop", "", (IPv4Network("10.213.0.0/16"),), "br-ffffffffffff")]
     with pytest.raises(ChainError) as refused:
-        check_host(load(project, able), able, Silent())
+        check(project, able, Silent())
     assert [problem.where for problem in refused.value.problems] == ["kernel", "entry.port", "network.pool"]
     assert refused.value.code is ExitCode.ENGINE
 
@@ -66,7 +71,7 @@ def test_all_that_stands_in_the_way_is_said_at_once(project: Project, able: Scri
 def test_a_host_that_can_not_be_looked_at_is_told_and_used(project: Project, able: ScriptedEngine) -> None:
     able.host = None
     progress = Notes()
-    check_host(load(project, able), able, progress)
+    check(project, able, progress)
     assert progress.notes == ["warning: engine's host: no; its routes and ports were not checked"]
     seen = look("image", able)
     assert (seen.host, seen.why_not) == (None, "engine's host: no")
@@ -75,9 +80,27 @@ def test_a_host_that_can_not_be_looked_at_is_told_and_used(project: Project, abl
 
 def test_the_kernel_is_asked_for_what_the_kinds_need(project: Project, able: ScriptedEngine) -> None:
     able.kernel["esp"] = False
-    (found,) = try_kernel(load(project, able), able)
-    assert (found.name, found.level) == ("kernel", "fail")
-    assert json.loads(able.run_check("image", [])) == able.kernel
+    with pytest.raises(ChainError, match="esp") as refused:
+        check(project, able, Silent())
+    assert [problem.where for problem in refused.value.problems] == ["kernel"]
+
+
+def test_what_was_tried_early_serves_until_the_needs_change(project: Project, able: ScriptedEngine) -> None:
+    loaded = load(project, able)
+    only_wireguard = replace(
+        loaded,
+        topology=replace(
+            loaded.topology, exits=tuple(exit_ for exit_ in loaded.topology.exits if exit_.kind == "wireguard")
+        ),
+    )
+    with HostTrial(able) as trial:
+        trial.begin(loaded)
+        assert trial.result(loaded) == trial.result(loaded)
+        assert len(able.tried) == 1
+        _, found = trial.result(only_wireguard)
+        assert ([finding.level for finding in found], len(able.tried)) == (["ok"], 1)
+        trial.result(loaded)
+    assert able.tried == [able.tried[0]] * 2
 
 
 def test_a_folder_is_good_when_everything_in_it_can_be_written(project: Project) -> None:

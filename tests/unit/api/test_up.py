@@ -9,6 +9,7 @@ import pytest
 from chain.api import up
 from chain.api.clients import ensure_entry_key
 from chain.api.load import Loaded, load
+from chain.api.preflight import HostTrial
 from chain.api.progress import Silent
 from chain.api.up import check_owner, hint_for, observe, reconcile, services, stragglers, wait
 from chain.errors import ChainError, ExitCode
@@ -188,13 +189,13 @@ def test_the_entry_gets_a_label_of_its_key_also_where_up_made_that(
 ) -> None:
     monkeypatch.setattr(up, "check_host", lambda *_: None)
     monkeypatch.setattr(up, "compose_up", lambda *_: None)
-    reconcile(load(project, engine), engine, Silent())
+    reconcile(load(project, engine), engine, Silent(), HostTrial(engine))
     for service in ("entry", "exit-paris"):
         engine.runs(service)
-    assert reconcile(load(project, engine), engine, Silent()) == ()
+    assert reconcile(load(project, engine), engine, Silent(), HostTrial(engine)) == ()
     project.entry_key.rename(project.secrets / "old")
     ensure_entry_key(project)
-    assert [str(step) for step in reconcile(load(project, engine), engine, Silent())] == [
+    assert [str(step) for step in reconcile(load(project, engine), engine, Silent(), HostTrial(engine))] == [
         "write compose.yaml: changed",
         "compose up: changed: compose.yaml",
     ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chain.api.preflight import check_programs
+from chain.api.preflight import together
 from chain.checks import DockerNetwork
 from chain.engine import connection
 from chain.engine.connection import OLDEST_ENGINE, Engine, _builder_line, _network, _version, log_lines
@@ -149,8 +149,9 @@ def test_an_engine_and_a_compose_that_are_too_old_are_named_together(
     monkeypatch.setenv("PATH", docker_command(tmp_path, "v2.23.3", ""))
     with old_engine(tmp_path) as address:
         monkeypatch.setenv("DOCKER_HOST", address)
+        engine = Engine()
         with pytest.raises(ChainError) as refused:
-            check_programs(Engine())
+            together(engine.check, engine.check_compose)
     assert refused.value.code is ExitCode.ENGINE
     assert [str(problem).splitlines() for problem in refused.value.problems] == [
         ["Docker engine: version 24.0.7 is too old", "    → upgrade to 25.0 or newer"],
@@ -176,9 +177,28 @@ def test_the_docker_commands_plugins_are_known_by_their_versions(
 def test_without_the_docker_command_its_plugins_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("DOCKER_HOST", raising=False)
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     assert connection._context_host() is None
     with pytest.raises(ChainError, match="Docker Compose: the plugin is missing"):
         Engine().check_compose()
+
+
+def test_the_docker_command_is_asked_for_its_context_only_where_one_may_have_been_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "docker"
+    program.write_text("#!/bin/sh\necho tcp://elsewhere:2375\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    assert connection._context_host() is None
+    monkeypatch.setenv("DOCKER_CONTEXT", "elsewhere")
+    assert connection._context_host() == "tcp://elsewhere:2375"
+    monkeypatch.delenv("DOCKER_CONTEXT")
+    (tmp_path / "config.json").write_text("{}")
+    assert connection._context_host() == "tcp://elsewhere:2375"
 
 
 def test_networks_are_read_as_engines_list_them() -> None:
