@@ -71,7 +71,8 @@ def check(project: Project, engine: Engine, progress: Progress) -> Loaded:
     """Load a project, and refuse what can't come up. Raises ChainError (CONFIG, ENGINE); touches nothing."""
     with progress.step("Checking the configuration"):
         loaded = loading.load(project, engine)
-        together(lambda: check_folder(loaded), engine.check, engine.check_compose)
+        check_folder(loaded)
+        together(engine.check, engine.check_compose)
     check_owner(loaded, engine)
     return loaded
 

@@ -34,6 +34,7 @@ Mtu = Annotated[int, Field(ge=576, le=9000, strict=True)]
 # Used with fullmatch: `$` alone would let a line break at the end through, into other programs' files.
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 _KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
+_DURATION = re.compile(r"^[1-9][0-9]{0,5}[smh]$")
 
 
 def _network(value: object) -> object:
@@ -71,7 +72,13 @@ def _key(value: str) -> str:
 Network4 = Annotated[IPv4Network, BeforeValidator(_network)]
 Host = Annotated[str, AfterValidator(_host)]
 Server = Annotated[str, AfterValidator(_host), AfterValidator(_server)]
+Duration = Annotated[str, StringConstraints(pattern=_DURATION.pattern)]
 PublicKey = Annotated[str, AfterValidator(_key), Field(json_schema_extra={"pattern": f"^{_KEY.pattern}$"})]
+
+
+def seconds(duration: str) -> int:
+    """Read a Duration, such as 45s, 50m or 8h."""
+    return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
 
 
 class Model(BaseModel):

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from chain.config.models import ExitConfig, Model, SecretFile, Server
+from chain.config.models import Duration, ExitConfig, Model, SecretFile, Server, seconds
 from chain.exits.base import KernelNeed, SecretSpec, ServiceNeeds
+
+LEAST_LIFETIME, MOST_LIFETIME = 15, 24 * 3600  # seconds
 
 _PROPOSAL = re.compile(r"[a-z0-9]+(-[a-z0-9_]+)*")
 
@@ -21,6 +23,16 @@ def _proposal(value: str) -> str:
 
 
 Proposal = Annotated[str, AfterValidator(_proposal)]
+
+
+def _lifetime(value: str) -> str:
+    """Leave room for the new keys to be agreed on before the old ones end."""
+    if not LEAST_LIFETIME <= seconds(value) <= MOST_LIFETIME:
+        raise ValueError(f"{value} is not between {LEAST_LIFETIME}s and {MOST_LIFETIME // 3600}h")
+    return value
+
+
+Lifetime = Annotated[Duration, AfterValidator(_lifetime)]
 PppAuth = Literal["pap", "chap", "mschap-v2"]
 
 # Offered by default: what servers of the last ten years accept and nobody has broken.
@@ -74,6 +86,9 @@ class IkeConfig(Model):
         min_length=1,
         description="In place of what `crypto` offers, in strongSwan's words, such as aes256-sha256-modp2048.",
     )
+    lifetime: Lifetime = Field(
+        default="8h", description="How long one set of IKE keys serves; new ones come in the last eighth of it."
+    )
     remote_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9@.:_%-]+$")] | None = Field(
         default=None, description="Who the server must say it is. Any, when not named."
     )
@@ -86,6 +101,9 @@ class EspConfig(Model):
         default=None,
         min_length=1,
         description="In place of what `crypto` offers, in strongSwan's words, such as aes256gcm16 or aes256-sha256.",
+    )
+    lifetime: Lifetime = Field(
+        default="1h", description="How long one set of packet keys serves; new ones come in the last third of it."
     )
 
 
@@ -146,6 +164,8 @@ class L2tp:
             "ike_version": settings.ike.version,
             "ike_proposals": list(ike_proposals(settings)),
             "esp_proposals": list(esp_proposals(settings)),
+            "ike_lifetime": seconds(settings.ike.lifetime),
+            "esp_lifetime": seconds(settings.esp.lifetime),
             "remote_id": settings.ike.remote_id or "",
             "ppp_auth": list(settings.ppp.auth),
         }

@@ -74,6 +74,18 @@ def test_named_proposals_replace_those_on_offer() -> None:
     assert options["ike_proposals"] == ["aes256-sha1-modp1024"]
 
 
+def test_lifetimes_are_given_in_seconds() -> None:
+    usual, own = KIND.options(settings()), KIND.options(settings(ike={"lifetime": "90m"}, esp={"lifetime": "45s"}))
+    assert (usual["ike_lifetime"], usual["esp_lifetime"]) == (8 * 3600, 3600)
+    assert (own["ike_lifetime"], own["esp_lifetime"]) == (90 * 60, 45)
+
+
+@pytest.mark.parametrize("text", ["14s", "25h", "0s", "3600", "1h30m", "-1h", "1 h"])
+def test_a_lifetime_is_of_some_use(text: str) -> None:
+    with pytest.raises(ValueError, match="lifetime"):
+        settings(esp={"lifetime": text})
+
+
 @pytest.mark.parametrize(
     "text", ["", "aes256 sha1", "aes256;sha1", "aes256\nremote_addrs=x", "aes256-", "AES256", "a\n"]
 )

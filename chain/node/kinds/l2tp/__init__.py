@@ -60,6 +60,8 @@ class L2tp:
             version=options["ike_version"],
             ike_proposals=options["ike_proposals"],
             esp_proposals=options["esp_proposals"],
+            ike_lifetime=options["ike_lifetime"],
+            esp_lifetime=options["esp_lifetime"],
             remote_id=options["remote_id"],
         )
         await self._ipsec.connect(connection, self._secrets["vpn_ipsec_psk"])

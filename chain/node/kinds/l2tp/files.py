@@ -18,8 +18,8 @@ L2TP_PORT = 1701
 # A dead server is given up after 1 + 1.4 + 1.96 + 2.74 + 3.84 = 10.9 s, instead of strongSwan's own 165 s.
 _RETRANSMIT = {"retransmit_timeout": "1.0", "retransmit_base": "1.4", "retransmit_tries": "4"}
 _DPD_DELAY, _DPD_TIMEOUT = "5s", "15s"
-# Both non-zero: libreswan deletes an SA of lifetime 0 at once. The rest of each lifetime is room for the rekeying.
-_IKE_REKEY, _IKE_OVER, _ESP_REKEY, _ESP_LIFE = "7h", "1h", "50m", "1h"
+# Of a lifetime, what is left for new keys to be agreed on. charon begins up to as long again before that.
+_IKE_ROOM, _ESP_ROOM = 1 / 8, 1 / 6
 _L2TP_TRIES = 4  # after 1, 2, 4 and 8 s
 # Only what is needed: forecast, ha and others of a full installation join in where they should not.
 _PLUGINS = "random nonce openssl kernel-netlink socket-default vici"
@@ -66,9 +66,18 @@ charon-systemd {{
 
 
 def connection(
-    *, own: str, server: str, version: int, ike_proposals: Iterable[str], esp_proposals: Iterable[str], remote_id: str
+    *,
+    own: str,
+    server: str,
+    version: int,
+    ike_proposals: Iterable[str],
+    esp_proposals: Iterable[str],
+    ike_lifetime: int,
+    esp_lifetime: int,
+    remote_id: str,
 ) -> dict[str, Any]:
-    """Give the connection as VICI's `load-conn` takes it."""
+    """Give the connection as VICI's `load-conn` takes it. Lifetimes are in seconds, and never 0."""
+    ike_room, esp_room = round(ike_lifetime * _IKE_ROOM), round(esp_lifetime * _ESP_ROOM)
     # Minimal images have no /etc/protocols, hence 17 and not udp.
     selector = [f"dynamic[17/{L2TP_PORT}]"]
     child = {
@@ -77,8 +86,9 @@ def connection(
         "remote_ts": selector,
         "esp_proposals": list(esp_proposals),
         "set_mark_out": f"{MARK_TUNNEL:#x}",
-        "rekey_time": _ESP_REKEY,
-        "life_time": _ESP_LIFE,
+        "rekey_time": str(esp_lifetime - esp_room),
+        "life_time": str(esp_lifetime),  # libreswan deletes an SA of lifetime 0 at once
+        "rand_time": str(esp_room),
         "start_action": "none",
         "dpd_action": "none",
         "close_action": "none",
@@ -93,8 +103,9 @@ def connection(
             "keyingtries": "1",
             "dpd_delay": _DPD_DELAY,
             "dpd_timeout": _DPD_TIMEOUT,
-            "rekey_time": _IKE_REKEY,
-            "over_time": _IKE_OVER,
+            "rekey_time": str(ike_lifetime - ike_room),
+            "over_time": str(ike_room),
+            "rand_time": str(ike_room),
             "send_certreq": "no",
             "local": {"auth": "psk"},
             # Behind NAT a server says its private address, SoftEther says 0.0.0.0: the key is the proof.

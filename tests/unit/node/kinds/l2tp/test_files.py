@@ -76,6 +76,8 @@ def connection(**changes: Any) -> dict[str, Any]:
         "version": 1,
         "ike_proposals": ["aes256-sha256-modp2048"],
         "esp_proposals": ["aes256gcm16"],
+        "ike_lifetime": 28800,
+        "esp_lifetime": 3600,
         "remote_id": "",
     }
     made: dict[str, Any] = files.connection(**(settings | changes))[files.CONNECTION]
@@ -94,11 +96,14 @@ def test_only_l2tp_goes_through_ipsec_and_leaves_with_the_mark() -> None:
     assert int(child["set_mark_out"], 16) == MARK_TUNNEL
 
 
-def test_no_lifetime_is_zero() -> None:
-    made = connection()
+@pytest.mark.parametrize(("ike", "esp"), [(28800, 3600), (15, 15)])
+def test_new_keys_are_agreed_on_before_the_old_ones_end_and_no_lifetime_is_zero(ike: int, esp: int) -> None:
+    made = connection(ike_lifetime=ike, esp_lifetime=esp)
     child = made["children"][files.CONNECTION]
-    for time in (made["rekey_time"], made["over_time"], child["rekey_time"], child["life_time"]):
-        assert int(time[:-1]) > 0
+    assert int(made["rekey_time"]) + int(made["over_time"]) == ike
+    assert int(made["rekey_time"]) > int(made["rand_time"]) > 0
+    assert int(child["life_time"]) == esp
+    assert esp > int(child["rekey_time"]) > int(child["rand_time"]) > 0
 
 
 def test_the_key_is_handed_over_as_bytes() -> None:
