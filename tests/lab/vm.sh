@@ -5,6 +5,7 @@
 #   vm.sh up [IMAGE...]     start it, with these images of the local engine in it;
 #                           prints its DOCKER_HOST and nothing else
 #   vm.sh down              switch it off; everything in it but the images is gone
+#   vm.sh reset             as if its power had failed for a moment: what is in it stays
 #   vm.sh status [--json]   is it running, where, how, with which images
 #   vm.sh host              its DOCKER_HOST
 #   vm.sh share             the folder that it has at the same path
@@ -34,6 +35,7 @@ LISTED="$DIR/docker.list"
 PIDFILE="$DIR/pid"
 PORTFILE="$DIR/port"
 CONSOLE="$DIR/console.log"
+MONITOR=monitor # in DIR, and named from there: a socket's path may not be long
 ROOTHASH=$(hash_of "$HERE/vm/init" "$HERE/vm/modules" "=$RELEASE" "=${PACKAGES[*]}" "=${NO_DRIVERS[*]}")
 ROOT="$DIR/root-$ROOTHASH"
 
@@ -246,8 +248,10 @@ boot() {
     esac
     rm -f "$CONSOLE" "$DIR/running"
     # snapshot=on: what the VM writes goes into a nameless file in TMPDIR.
+    cd "$DIR"
     TMPDIR="$DIR" qemu-system-x86_64 "${how[@]}" -smp "$cores" -m 3072 -nodefaults -display none -no-reboot \
-        -name chain-lab -daemonize -pidfile "$PIDFILE" -serial "file:$CONSOLE" \
+        -name chain-lab -daemonize -pidfile "$PIDFILE" \
+        -chardev "file,id=console,path=$CONSOLE,append=on" -serial chardev:console -qmp "unix:$MONITOR,server=on,wait=off" \
         -kernel "$ROOT/kernel" -initrd "$ROOT/initrd" \
         -append "console=ttyS0 quiet panic=-1 root=/dev/vda rw rootflags=noinit_itable init=/lab-init mitigations=off apparmor=0 audit=0 lab.share=$SHARE" \
         -drive "file=$ROOT/root.img,format=raw,if=virtio,snapshot=on,cache=unsafe" \
@@ -264,6 +268,30 @@ boot() {
         return 1
     fi
     echo "$ROOTHASH" >"$DIR/running"
+}
+
+# The network card on the way in is QEMU's own and stays, and so do the disks' thrown-away copies.
+reset() {
+    : >"$CONSOLE"
+    cd "$DIR"
+    python3 - "$MONITOR" <<'PYTHON'
+import json, socket, sys
+
+with socket.socket(socket.AF_UNIX) as monitor:
+    monitor.connect(sys.argv[1])
+    answers = monitor.makefile()
+    answers.readline()
+    for command in (
+        {"execute": "qmp_capabilities"},
+        {"execute": "set-action", "arguments": {"reboot": "reset"}},
+        {"execute": "system_reset"},
+    ):
+        monitor.sendall(json.dumps(command).encode() + b"\n")
+        while "return" not in (answer := json.loads(answers.readline())):
+            if "error" in answer:
+                raise SystemExit(f"{command}: {answer['error']}")
+PYTHON
+    wait_for "$BOOT_SECONDS" ready
 }
 
 # --- the verbs -------------------------------------------------------------
@@ -338,6 +366,11 @@ case $verb in
     down)
         one_at_a_time vm
         stop_vm
+        ;;
+    reset)
+        vm_pid >/dev/null || die "the VM is not running" 1
+        begin_log vm
+        step "resetting the VM" reset
         ;;
     status) status "$@" ;;
     host)

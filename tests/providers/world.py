@@ -25,11 +25,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from chain.api import keys
+from chain.api.project import write_atomic
 from chain.engine import images
 from chain.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from chain.engine.connection import Engine
     from chain.engine.images import Image
@@ -80,6 +81,11 @@ class Site:
         return f"{self.internet_net}.80"
 
     @property
+    def names_host(self) -> str:
+        """The resolver that chains may ask for providers' names."""
+        return f"{self.wan_net}.53"
+
+    @property
     def wireguard(self) -> Provider:
         return self._provider("provider-wireguard", 10)
 
@@ -90,6 +96,10 @@ class Site:
     @property
     def l2tp(self) -> Provider:
         return self._provider("provider-l2tp", 20)
+
+    def moved(self, provider: Provider) -> str:
+        """Give an address that this provider may move to."""
+        return f"{provider.wan}0"  # 10 becomes 100
 
     def network(self, role: str) -> str:
         return f"{self.name}-{role}"
@@ -174,6 +184,7 @@ class World:
     l2tp_settings: dict[str, Any] = field(default_factory=dict)  # what its server takes beyond the account
     with_wireguard: bool = True
     with_observer: bool = True  # a privileged container, which the demo has no use for
+    with_names: bool = False  # a name server that knows the providers
 
     def wanted_images(self) -> list[Image]:
         folders = ["toolbox", *(["l2tp"] if self.with_l2tp else [])]
@@ -193,6 +204,8 @@ class World:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._make_keys()
         self._make_certificates()
+        if self.with_names:
+            self.set_names({name_of(provider): provider.wan for provider in self.providers()})
         self.file.write_text(yaml.safe_dump(self._compose(), sort_keys=False))
 
     def start(self) -> None:
@@ -202,7 +215,8 @@ class World:
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        for service in ("internet", *(provider.name for provider in self.providers())):
+        names = ["names"] if self.with_names else []
+        for service in ("internet", *names, *(provider.name for provider in self.providers())):
             eventually(partial(self._is_ready, service), 180, f"{service} is ready")
 
     def stop(self) -> None:
@@ -215,6 +229,12 @@ class World:
     def providers(self) -> list[Provider]:
         wireguard = [self.site.wireguard, self.site.wireguard2] if self.with_wireguard else []
         return [*wireguard, *([self.site.l2tp] if self.with_l2tp else [])]
+
+    def set_names(self, addresses: Mapping[str, str]) -> None:
+        """Say which addresses the name server gives from now on."""
+        folder = self.folder / "names"
+        folder.mkdir(exist_ok=True)
+        write_atomic(folder / "names.json", json.dumps(addresses), 0o644)
 
     def dns(self) -> dict[str, Any]:
         """Give chain.yaml's `dns`: the internet's resolver by TLS, and what it is checked by; known once started."""
@@ -357,6 +377,13 @@ class World:
                 "sysctls": {"net.ipv6.conf.all.disable_ipv6": "0", "net.ipv6.conf.default.disable_ipv6": "0"},
                 "networks": ["clients"],
             }
+        if self.with_names:
+            services["names"] = {
+                **common,
+                "command": ["names.py", self.site.names_host, "/names/names.json"],
+                "volumes": [f"{self.folder / 'names'}:/names:ro"],
+                "networks": {"wan": {"ipv4_address": self.site.names_host}},
+            }
         # Sees every interface of the engine's host, and reaches into containers to break things.
         if self.with_observer:
             services["observer"] = {
@@ -415,11 +442,15 @@ class World:
         }
 
 
-def wireguard_exit(provider: Provider) -> dict[str, Any]:
-    """Give chain.yaml's fields for an exit at one of the WireGuard providers."""
+def name_of(provider: Provider) -> str:
+    return f"{provider.name}.example"
+
+
+def wireguard_exit(provider: Provider, server: str = "") -> dict[str, Any]:
+    """Give chain.yaml's fields for an exit at one of the WireGuard providers; `server`: its name."""
     return {
         "kind": "wireguard",
-        "endpoint": f"{provider.wan}:{WIREGUARD_PORT}",
+        "endpoint": f"{server or provider.wan}:{WIREGUARD_PORT}",
         "address": f"{TUNNEL_CLIENT}/32",
         "dns": TUNNEL_SERVER,
         "preshared_key": True,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from chain.api import keys
 from chain.engine.connection import Engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PROJECTS = frozenset({"chain-yard", "chain-lone", "chain-refused", "chain-unwanted"})
 
@@ -64,7 +65,9 @@ def prepared_world(engine: Engine, ground: Ground, tmp_path_factory: pytest.Temp
     """The world's Compose file and keys; pytest-docker starts it."""
     share = os.environ.get("CHAIN_LAB_SHARE")
     folder = Path(share, f"world-{os.getpid()}") if share else tmp_path_factory.mktemp("world")
-    prepared = World(folder, engine, with_l2tp=ground.l2tp, clients=("client", "client2"), site=ground.site)
+    prepared = World(
+        folder, engine, with_l2tp=ground.l2tp, clients=("client", "client2"), site=ground.site, with_names=True
+    )
     prepared.build()
     prepared.prepare()
     yield prepared
@@ -104,6 +107,17 @@ def chain(world: World, ground: Ground) -> Iterator[Chain]:
         yield made
     finally:
         made.run("down", check=False)
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Give a function that shows figures to who runs the tests, whether they pass or not."""
+
+    def show(text: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n{text}\n")
+
+    return show
 
 
 @pytest.fixture

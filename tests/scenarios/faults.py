@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from scene import deaf_providers
-from world import World, docker, eventually
+from world import World, docker, eventually, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,6 +108,17 @@ def _uplink_cut(chain: Chain, world: World, ground: Ground) -> None:
         world.exec("observer", "ip", "link", "set", name, "up")
 
 
+def _provider_moved(_: Chain, world: World, ground: Ground) -> None:
+    """Give the provider another address, and its name that one; the next time, the first ones again."""
+    provider, container = ground.preferred, world.container(ground.preferred.name)
+    template = f'{{{{(index .NetworkSettings.Networks "{provider.network}").IPAddress}}}}'
+    there = docker("inspect", "-f", template, container).strip()
+    address = world.site.moved(provider) if there == provider.wan else provider.wan
+    docker("network", "disconnect", provider.network, container)
+    docker("network", "connect", "--ip", address, provider.network, container)
+    world.set_names({name_of(provider): address})
+
+
 def _ike_deleted(_: Chain, world: World, ground: Ground) -> None:
     world.exec(ground.preferred.name, "swanctl", "--terminate", "--ike", "l2tp-v1", "--force", "--timeout", "5")
 
@@ -126,6 +137,7 @@ FAULTS: dict[str, Fault] = {
     "provider killed": _provider_killed,
     "provider restarted": _provider_restarted,
     f"provider silent for {ABSENT_SECONDS:.0f} s": _silence(ABSENT_SECONDS),
+    "provider's address changed": _provider_moved,
     f"uplink cut for {ABSENT_SECONDS:.0f} s": _uplink_cut,
 }
 WIREGUARD_FAULTS: dict[str, Fault] = {

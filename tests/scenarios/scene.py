@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from world import INTERNET_HOST, PROVIDERS, WIREGUARD2, World, docker, eventually, l2tp_exit, wireguard_exit
+from world import INTERNET_HOST, PROVIDERS, WIREGUARD2, World, docker, eventually, l2tp_exit, name_of, wireguard_exit
 
 from chain.api import keys
 from chain.api.project import make_folder, write_atomic
@@ -349,18 +349,29 @@ def l2tp_files(world: World, name: str) -> dict[str, str]:
 
 
 def two_exits(world: World, ground: Ground) -> Chain:
-    """Give the scenarios' chain: the ground's preferred exit is `paris`, a WireGuard one beside it `oslo`."""
+    """Give the scenarios' chain: the ground's preferred exit is `paris`, a WireGuard one beside it `oslo`.
+
+    The first is reached by its provider's name, the other by its address.
+    """
     server = {"public_key": keys.public_key(Secret(world.keys["server"]))}
+    name = name_of(ground.preferred)
     if ground.l2tp:
-        first, files = l2tp_exit(ground.preferred), l2tp_files(world, "paris")
+        first, files = l2tp_exit(ground.preferred), l2tp_files(world, "paris") | {"paris_vpn_server_ip": name}
     else:
-        first, files = wireguard_exit(ground.preferred) | server, wireguard_files(world, "paris", "exit")
+        first, files = wireguard_exit(ground.preferred, name) | server, wireguard_files(world, "paris", "exit")
     return Chain(
         world,
         world.folder / "project",
         exits={"paris": first, "oslo": wireguard_exit(WIREGUARD2) | server},
         secrets=files | wireguard_files(world, "oslo", "exit2"),
+        extra={"bootstrap_dns": [world.site.names_host]},
     )
+
+
+def uplink_address(chain: Chain, world: World) -> str:
+    """Give the address of the exit `paris` on the providers' network."""
+    template = f'{{{{(index .NetworkSettings.Networks "{world.site.network("wan")}").IPAddress}}}}'
+    return docker("inspect", "-f", template, chain.container("exit-paris")).strip()
 
 
 def new_token() -> str:

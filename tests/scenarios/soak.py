@@ -233,7 +233,14 @@ def main() -> int:
 
 def run(folder: Path, ground: Ground, log: Log, todo: list[str], deadline: float) -> None:
     """Build the ground, show that a leak would be seen, and work."""
-    world = World(folder / "world", Engine(), with_l2tp=ground.l2tp, clients=("client", "client2"), site=ground.site)
+    world = World(
+        folder / "world",
+        Engine(),
+        with_l2tp=ground.l2tp,
+        clients=("client", "client2"),
+        site=ground.site,
+        with_names=True,
+    )
     world.build()
     world.start()
     chain = two_exits(world, ground)

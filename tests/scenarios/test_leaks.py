@@ -7,7 +7,6 @@ dropped nothing, and the token was seen where it belongs: a capture that sees no
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +15,8 @@ from scene import Chain, deaf_providers
 from world import World, docker, eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ground import Ground
 
 pytestmark = [pytest.mark.docker, pytest.mark.long]
@@ -85,7 +86,7 @@ def _end(chain: Chain, service: str, how: str, *, by_policy: bool) -> None:
 
 
 def test_positive_control_and_what_each_barrier_does(
-    world: World, chain: Chain, ground: Ground, capsys: pytest.CaptureFixture[str]
+    world: World, chain: Chain, ground: Ground, tell: Callable[[str], None]
 ) -> None:
     restarts = min(3, repeats(ground))
     cases: list[set[str]] = [set(), *({barrier} for barrier in BARRIERS), set(BARRIERS)]
@@ -100,15 +101,13 @@ def test_positive_control_and_what_each_barrier_does(
     for service in ("entry", "exit-paris", "exit-oslo"):
         assert "SABOTAGE" not in docker("inspect", "-f", "{{.Config.Env}}", chain.container(service))
     lines = [
-        "",
         f"Tokens outside a tunnel, {restarts} restarts each:",
         f"{'barriers kept':20} exit  entry",
     ]
     for kept, counts in table.items():
         name = "none" if not kept else "all" if len(kept) == len(BARRIERS) else f"{kept[0]} alone"
         lines.append(f"{name:20} {counts['exit-paris']:4}  {counts['entry']:5}")
-    with capsys.disabled():
-        sys.stdout.write("\n".join(lines) + "\n")
+    tell("\n".join(lines))
     assert table[()]["exit-paris"] > 0, "without barriers nothing was seen: this test can't see a leak"
     assert table[()]["entry"] > 0, "without barriers nothing was seen: this test can't see a leak"
     assert sum(table[tuple(sorted(BARRIERS))].values()) == 0

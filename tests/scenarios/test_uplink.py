@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from scene import new_token, streaming
+from scene import new_token, streaming, uplink_address
 from world import WIREGUARD_PORT, docker, eventually
 
 if TYPE_CHECKING:
@@ -43,10 +43,6 @@ def test_only_the_tunnel_is_on_the_uplink(world: World, chain: Chain, ground: Gr
     # What others send to it, such as a server's ICMP errors about a daemon that was just ended, is theirs.
     # And in the first milliseconds, before there is a lock, its kernel says that nobody listens yet.
     unreachable = "icmp[icmptype] == icmp-unreach"
-    assert read(f"src host {address} and not arp and not {outer} and not ({unreachable})") == []
+    names = f"(host {world.site.names_host} and udp port 53)"  # of the provider, asked before each dial
+    assert read(f"src host {address} and not arp and not {outer} and not {names} and not ({unreachable})") == []
     assert world.exec("observer", "sh", "-c", f"grep -c {token} {PCAP} || true").strip() == "0"
-
-
-def uplink_address(chain: Chain, world: World) -> str:
-    template = f'{{{{(index .NetworkSettings.Networks "{world.site.network("wan")}").IPAddress}}}}'
-    return docker("inspect", "-f", template, chain.container("exit-paris")).strip()
