@@ -1,4 +1,4 @@
-"""The engine's host: its restarts, and settings of it that containers inherit. Only a host of the tests' own is touched."""
+"""The engine's host: its restarts, and its settings that containers inherit, on a host of the tests' own."""
 
 from __future__ import annotations
 
