@@ -108,12 +108,17 @@ def _uplink_cut(chain: Chain, world: World, ground: Ground) -> None:
         world.exec("observer", "ip", "link", "set", name, "up")
 
 
+def has_moved(world: World, ground: Ground) -> bool:
+    """Tell whether the preferred provider is at its other address."""
+    template = f'{{{{(index .NetworkSettings.Networks "{ground.preferred.network}").IPAddress}}}}'
+    found = docker("inspect", "-f", template, world.container(ground.preferred.name)).strip()
+    return found == world.site.moved(ground.preferred)
+
+
 def _provider_moved(_: Chain, world: World, ground: Ground) -> None:
     """Give the provider another address, and its name that one; the next time, the first ones again."""
     provider, container = ground.preferred, world.container(ground.preferred.name)
-    template = f'{{{{(index .NetworkSettings.Networks "{provider.network}").IPAddress}}}}'
-    there = docker("inspect", "-f", template, container).strip()
-    address = world.site.moved(provider) if there == provider.wan else provider.wan
+    address = provider.wan if has_moved(world, ground) else world.site.moved(provider)
     docker("network", "disconnect", provider.network, container)
     docker("network", "connect", "--ip", address, provider.network, container)
     world.set_names({name_of(provider): address})

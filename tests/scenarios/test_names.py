@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from faults import FAULTS
+from faults import FAULTS, has_moved
 from scene import uplink_address
 from world import docker, eventually, name_of
 
@@ -26,7 +26,7 @@ CAPTURE = "/tmp/names.pcap"
 def at_home(world: World, chain: Chain, ground: Ground) -> Iterator[None]:
     """Take the provider back to where it was."""
     yield
-    if ground.preferred.wan not in docker("inspect", world.container(ground.preferred.name)):
+    if has_moved(world, ground):
         FAULTS[MOVED](chain, world, ground)
     world.set_names({name_of(ground.preferred): ground.preferred.wan})
     eventually(lambda: chain.is_open("paris"), 120 * ground.patience, "paris is open")
