@@ -365,14 +365,16 @@ def _uplink_mtu(device: str, mtu: int, fitting: list[str] | None) -> Finding:
 
 def fitting_mtus(mtu: int, config: Config, built: Topology, kinds: Mapping[str, ExitKind]) -> list[str]:
     """List the settings to change for a host's uplink of this MTU. Other networks, as uplinks, have their own."""
-    found = []
-    for exit_ in built.exits:
-        fits = kinds[exit_.kind].tunnel_mtu(config.exits[exit_.name], mtu)
-        if exit_.uplink is not None and exit_.mtu > fits:
-            found.append(f"exits.{exit_.name}.mtu: {fits}")
-    if built.client_mtu > mtu - WIREGUARD_OVERHEAD:
-        found.append(f"entry.mtu: {mtu - WIREGUARD_OVERHEAD}")
-    return found
+    fits = {
+        exit_.name: kinds[exit_.kind].tunnel_mtu(config.exits[exit_.name], mtu) if exit_.uplink else exit_.mtu
+        for exit_ in built.exits
+    }
+    larger = [f"{exit_.name}: {{mtu: {fits[exit_.name]}}}" for exit_ in built.exits if exit_.mtu > fits[exit_.name]]
+    clients = min([mtu - WIREGUARD_OVERHEAD, *(min(exit_.mtu, fits[exit_.name]) for exit_ in built.exits)])
+    return [
+        *([f"`exits: {{{', '.join(larger)}}}`"] if larger else []),
+        *([f"`entry: {{mtu: {clients}}}`"] if built.client_mtu > clients else []),
+    ]
 
 
 def forwarding(host: HostFacts) -> Finding:

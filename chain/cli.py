@@ -185,7 +185,7 @@ def up(
     *,
     file: FileOption = None,
     as_json: JsonOption = False,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for the tunnels.")] = 90,
+    wait: Annotated[float, typer.Option(min=1, help="Seconds to wait for the tunnels.")] = 90,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and why; touch nothing.")] = False,
 ) -> None:
     """Bring the chain up and wait until traffic flows. Repeating it changes nothing."""
@@ -316,7 +316,8 @@ def logs(
     ] = None,
     file: FileOption = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as lines come in; for one container.")] = False,
-    tail: Annotated[int, typer.Option(help="How many of the last lines.")] = 100,
+    tail: Annotated[int, typer.Option(min=0, help="How many of the last lines.")] = 100,
+    times: Annotated[bool, typer.Option("--times", help="With the time of each line.")] = False,
 ) -> None:
     """Show what the containers say."""
     loaded, engine = _load(file)
@@ -329,17 +330,17 @@ def logs(
     chosen = [state for state in states if service in (None, state.service, state.service.removeprefix("exit-"))]
     if not chosen:
         known = ", ".join(state.service for state in states)
-        raise ChainError(Problem(f"service {service}", "no such container", f"there are: {known}"), ExitCode.USAGE)
+        raise ChainError(Problem(f"service {service}", "no such container", f"there are: {known}"), ExitCode.CONFIG)
     if follow and len(chosen) > 1:
         known = ", ".join(state.service for state in chosen)
         raise ChainError(Problem("--follow", "it shows one container", f"name one of: {known}"), ExitCode.USAGE)
     if follow:
-        for line in engine.follow_logs(chosen[0].id, tail):
+        for line in engine.follow_logs(chosen[0].id, tail, times=times):
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
         return
     for state in chosen:
-        for line in engine.log_tail(state.id, tail).splitlines():
+        for line in engine.log_tail(state.id, tail, times=times).splitlines():
             typer.echo(f"{state.service}: {line}")
 
 

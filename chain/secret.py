@@ -57,7 +57,11 @@ def read_secret(path: Path) -> Secret:
     except FileNotFoundError:
         raise _error(path, "this secret's file is missing", "write the value into it: one line, mode 0600") from None
     except PermissionError:
-        raise _error(path, "this secret's file can't be read", "give it to the user that runs chain") from None
+        raise _error(
+            path,
+            "this secret's file can't be read",
+            "the user that runs chain needs it: files mode 600, their folders 700",
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         # Without `from None` the decoder's exception would carry the secret's bytes.
         reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chain import topology
 from chain.api.load import load
+from chain.api.preflight import check_owner
 from chain.api.project import changing, write_atomic
 from chain.contract import DesiredState, from_json
 from chain.errors import ChainError, ExitCode, Problem
@@ -29,6 +30,7 @@ def check_applicable(project: Project, engine: Engine, group: str | None) -> Non
     """
     loaded = load(project, engine)
     try:
+        check_owner(loaded, engine)
         running = running_state(loaded, engine)
     except ChainError as error:
         if error.code is ExitCode.CONFIG:

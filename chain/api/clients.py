@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chain.api import keys
-from chain.api.load import load
+from chain.api.load import check_entry_key, load
 from chain.api.project import changing, make_folder, write_atomic
 from chain.config import edit
 from chain.config.models import CLIENT_NAME_PATTERN, NAME_RULES, Endpoint
@@ -40,8 +41,10 @@ def missing_keys(project: Project) -> tuple[str, ...]:
     return () if project.entry_key.exists() else (str(project.entry_key.relative_to(project.root)),)
 
 
-def ensure_entry_key(project: Project) -> str:
-    """Make the entry's key at first need; give its public half."""
+def ensure_entry_key(loaded: Loaded) -> str:
+    """Make the entry's key at first need; give its public half. Raises ChainError (CONFIG) when it has been lost."""
+    project = loaded.project
+    check_entry_key(loaded)
     make_folder(project.secrets, 0o700)
     make_folder(project.peer_keys, 0o700)
     if not project.entry_key.exists():
@@ -83,7 +86,7 @@ def _add(project: Project, engine: Engine, name: str, group: str | None) -> Clie
             Problem(f"group {group}", "there is no such group", f"known: {', '.join(sorted(known))}"), ExitCode.CONFIG
         )
     address = free_address(loaded.config)
-    ensure_entry_key(project)
+    ensure_entry_key(loaded)
     make_folder(project.client_keys, 0o700)
     private = keys.new_private_key()
     write_atomic(project.client_keys / name, private.reveal() + "\n", 0o600)
@@ -112,7 +115,7 @@ def show(loaded: Loaded, name: str) -> ClientFile:
     if client is None:
         raise ChainError(Problem(f"client {name}", "no such client", "`chain client list` shows them"), ExitCode.CONFIG)
     project = loaded.project
-    private = read_secret(project.client_keys / name)
+    private = _client_key(project, name)
     if _public(project.client_keys / name, private) != client.public_key:
         raise ChainError(
             Problem(
@@ -133,6 +136,15 @@ def show(loaded: Loaded, name: str) -> ClientFile:
         preshared=read_secret(project.peer_keys / name),
     )
     return ClientFile(name, client.address, Secret(text))
+
+
+def _client_key(project: Project, name: str) -> Secret:
+    path = project.client_keys / name
+    if not path.parent.exists() or (os.access(path.parent, os.X_OK) and not path.exists()):
+        what = "its private key is not kept here: the device that has it is the only one that can"
+        hint = f"restore {path} from your copy; or `chain client remove {name}`, and add it again"
+        raise ChainError(Problem(f"client {name}", what, hint), ExitCode.CONFIG)
+    return read_secret(path)
 
 
 def remove(project: Project, engine: Engine, name: str) -> None:

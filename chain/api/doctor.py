@@ -8,22 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from chain import checks
-from chain.api.load import check_secrets, load, problem_with_secret
-from chain.api.preflight import Look, check_writable, look, try_kernel
-from chain.api.project import is_there, locate
-from chain.api.up import build_images, check_owner
+from chain.api.load import check_secrets, load
+from chain.api.preflight import Look, check_owner, check_writable, look, try_kernel
+from chain.api.project import locate
+from chain.api.up import build_images
 from chain.checks import Finding, failures, unchecked
 from chain.engine import images
-from chain.errors import ChainError, ExitCode
+from chain.errors import ChainError
 from chain.exits import REGISTRY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from chain.api.load import Loaded
     from chain.api.progress import Progress
-    from chain.api.project import Project
     from chain.engine.connection import Engine
     from chain.engine.images import Image
 
@@ -93,24 +92,9 @@ def of_folder(file: Path | None, engine: Engine) -> tuple[Loaded | None, list[Fi
         f"{mounted} found, none open to everybody",
         "exits can't dial without them, and they are for nobody else's eyes",
     )
-    found += _generated(project, clients)
     why = "`chain up` writes run/ and makes keys"
     found += _tried("folder", lambda: check_writable(project), f"{project.root} can be written to", why)
     return loaded, found
-
-
-def _generated(project: Project, clients: Collection[str]) -> list[Finding]:
-    """Examine the keys that `chain` made itself, but for those that these clients share with the entry."""
-    folders = [folder for folder in (project.client_keys, project.peer_keys) if is_there(folder)]
-    keys = [project.entry_key, *(key for folder in folders for key in folder.glob("*"))]
-    keys = [key for key in keys if key.parent != project.peer_keys or key.name not in clients]
-    problems = [problem_with_secret(key, "wireguard-key") for key in keys if is_there(key)]
-    why = "whoever has it can pass for the entry or for a client"
-    return [
-        Finding("secrets", "fail", f"{problem.where}: {problem.what}", why, problem.hint, ExitCode.CONFIG)
-        for problem in problems
-        if problem is not None
-    ]
 
 
 def of_programs(engine: Engine) -> list[Finding]:

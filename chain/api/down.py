@@ -6,6 +6,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
+from chain.api.preflight import not_ours
 from chain.api.project import changing
 from chain.config import loader
 from chain.errors import ChainError, ExitCode, Problem
@@ -23,13 +24,26 @@ _NAME = re.compile(r'^name: "(chain-[a-z0-9-]+)"$', re.MULTILINE)
 def down(project: Project, engine: Engine, progress: Progress) -> list[str]:
     """Remove a chain's containers and networks; give what was removed. Raises ChainError."""
     with changing(project):
-        return _down(project, engine, progress)
+        return [item for name in projects(project, engine) for item in _remove(name, project, engine, progress)]
 
 
-def _down(project: Project, engine: Engine, progress: Progress) -> list[str]:
+def projects(project: Project, engine: Engine) -> list[str]:
+    """Name the Compose projects to take down: what runs from this folder, under whatever name it was started.
+
+    Raises ChainError (CONFIG) when a chain of that name runs from another folder.
+    """
+    own = str(project.run)
+    if running := engine.projects_in(own):
+        return sorted(running)
+    name = compose_project(project)
+    if others := sorted(engine.folders_of(name) - {own}):
+        raise ChainError(not_ours(name.removeprefix("chain-"), others[0]), ExitCode.CONFIG)
+    return [name]
+
+
+def _remove(name: str, project: Project, engine: Engine, progress: Progress) -> list[str]:
     from python_on_whales import DockerException
 
-    name = compose_project(project)
     before = engine.leftovers(name)
     file = project.run / COMPOSE_FILE
     if before:

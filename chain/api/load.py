@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from chain import topology
 from chain.api.project import is_there
 from chain.config import loader
+from chain.config.models import is_server
 from chain.engine import images as image_store
 from chain.errors import ChainError, ExitCode, Problem
 from chain.exits import REGISTRY
@@ -103,6 +105,12 @@ def _stamp(path: Path) -> str:
 
 def check_secrets(loaded: Loaded) -> None:
     """Read every secret once, to say all that is wrong with them before anything is touched. Raises ChainError."""
+    problems = [*_exits_secrets(loaded), *_clients_secrets(loaded), *_generated(loaded), *_open_folders(loaded.project)]
+    if problems:
+        raise ChainError(problems, ExitCode.CONFIG)
+
+
+def _exits_secrets(loaded: Loaded) -> list[Problem]:
     problems: list[Problem] = []
     specs = {
         (name, spec.role): spec
@@ -118,20 +126,79 @@ def check_secrets(loaded: Loaded) -> None:
             if problem:
                 about = f"exit {exit_.name}: {spec.about}"
                 hint = problem.hint
-                if not is_there(path) and users[secret.role] == 1 and spec.override is None:
-                    hint += f"; the name secrets/{secret.role} does too"
+                if not is_there(path) and spec.override is None:
+                    plain = f"secrets/{secret.role}"
+                    if users[secret.role] == 1:
+                        hint += f"; the name {plain} does too"
+                    elif is_there(loaded.project.root / plain):
+                        hint += f"; {plain} is there, but more than one exit has such a secret: rename it for its own"
                 problems.append(Problem(problem.where, f"{problem.what} ({about})", hint))
+    return problems
+
+
+def _clients_secrets(loaded: Loaded) -> list[Problem]:
+    problems: list[Problem] = []
     for client in loaded.topology.state.clients:
         path = loaded.project.peer_keys / client.psk_file
         problem = problem_with_secret(path, "wireguard-key")
         if problem:
             hint = problem.hint
-            if not is_there(path):
+            if _missing(path):
                 hint = f"restore it from your copy; or `chain client remove {client.name}`, and add it again"
             about = f"client {client.name}: the key that it shares with the entry"
             problems.append(Problem(problem.where, f"{problem.what} ({about})", hint))
-    if problems:
-        raise ChainError(problems, ExitCode.CONFIG)
+    return problems
+
+
+def _generated(loaded: Loaded) -> list[Problem]:
+    """Examine the keys that `chain` made itself, but for those that the present clients share with the entry."""
+    project = loaded.project
+    shared = {project.peer_keys / client.psk_file for client in loaded.topology.state.clients}
+    folders = [folder for folder in (project.client_keys, project.peer_keys) if is_there(folder)]
+    found = {key for folder in folders if os.access(folder, os.R_OK | os.X_OK) for key in folder.glob("*")} - shared
+    keys = [*([project.entry_key] if is_there(project.entry_key) else []), *sorted(found)]
+    lost = [problem for problem in [lost_entry_key(loaded)] if problem]
+    return lost + [problem for key in keys if (problem := problem_with_secret(key, "wireguard-key"))]
+
+
+def _open_folders(project: Project) -> list[Problem]:
+    """Find folders of secrets in which everybody can put files of their own."""
+    folders = (project.secrets, project.client_keys, project.peer_keys)
+    return [
+        Problem(str(folder), "everybody on this machine can write to this folder of secrets", f"chmod 700 {folder}")
+        for folder in folders
+        if is_there(folder) and folder.stat().st_mode & stat.S_IWOTH
+    ]
+
+
+def lost_entry_key(loaded: Loaded) -> Problem | None:
+    """Say that the entry's key is gone though clients were made for it, or nothing."""
+    key, clients = loaded.project.entry_key, loaded.topology.state.clients
+    if not clients or not _missing(key):
+        return None
+    hint = (
+        f"restore it from your copy; or make a new one, `(umask 077; wg genkey >{key})`, after which each of them needs"
+        " its configuration again: `chain client show NAME`"
+    )
+    what = f"the entry's key is missing, for which the configuration of {len(clients)} client(s) was made"
+    return Problem(str(key), what, hint)
+
+
+def check_entry_key(loaded: Loaded) -> None:
+    """Refuse to go on without the key that clients know the entry by. Raises ChainError (CONFIG)."""
+    if problem := lost_entry_key(loaded):
+        raise ChainError(problem, ExitCode.CONFIG)
+
+
+def _missing(path: Path) -> bool:
+    """Tell whether nothing is there, which is not the same as that this user may not look."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def problem_with_secret(path: Path, form: str = "text") -> Problem | None:
@@ -142,6 +209,8 @@ def problem_with_secret(path: Path, form: str = "text") -> Problem | None:
         return error.problems[0]
     if form == "wireguard-key" and not is_wireguard_key(secret.reveal()):
         return Problem(str(path), "this is no WireGuard key", "44 characters of base64, the last one '=', nothing else")
+    if form == "host" and not is_server(secret.reveal().strip()):
+        return Problem(str(path), "this is no server's name or address", "a name or an IPv4 address, without a port")
     if path.stat().st_mode & stat.S_IRWXO:
         hint = f"chmod 600 {path}, or 640 where its group is to read it too"
         return Problem(str(path), "everybody on this machine has access to this secret", hint)

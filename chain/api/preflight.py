@@ -11,6 +11,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from chain import checks
@@ -21,7 +22,6 @@ from chain.exits import REGISTRY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from chain.api.load import Loaded
     from chain.api.progress import Progress
@@ -84,6 +84,34 @@ class HostTrial:
 
 def _exits(loaded: Loaded) -> set[tuple[str, str]]:
     return {(exit_.name, exit_.kind) for exit_ in loaded.topology.exits}
+
+
+def check_owner(loaded: Loaded, engine: Engine) -> None:
+    """Refuse a chain of the same name that another folder runs, and one of another name from this folder.
+
+    Raises ChainError (CONFIG).
+    """
+    own, name = str(loaded.project.run), loaded.topology.name
+    others = sorted({state.folder for state in engine.containers(name)} - {own, ""})
+    if others:
+        raise ChainError(not_ours(name, others[0]), ExitCode.CONFIG)
+    former = sorted(engine.projects_in(own) - {loaded.topology.project})
+    if former:
+        what = f"this folder's chain still runs as {former[0].removeprefix('chain-')}"
+        hint = "`chain down` ends it, under its old name; then `chain up`"
+        raise ChainError(Problem(f"name: {name}", what, hint), ExitCode.CONFIG)
+
+
+def not_ours(name: str, run: str) -> Problem:
+    """Say that a chain of this name belongs to another folder; `run` is where its Compose file is."""
+    hint = f"choose another `name:` here, or end that one: `chain down` in {Path(run).parent}"
+    return Problem(f"name: {name}", f"a chain of this name runs from {run}", hint)
+
+
+def check_listed(loaded: Loaded, engine: Engine) -> None:
+    """Check what the engine's own lists tell of ports and networks. Raises ChainError with all that is wrong."""
+    publishers, networks = engine.publishers(loaded.topology.port), engine.networks()
+    checks.refuse([*checks.port(loaded.topology, publishers, None), *checks.overlaps(loaded.topology, networks, None)])
 
 
 def check_host(loaded: Loaded, engine: Engine, progress: Progress, trial: HostTrial) -> None:

@@ -21,7 +21,7 @@ def write(project: Project, engine: Engine, output: Path | None) -> list[Path]:
     if output is None:
         with changing(project):  # read inside: what another command changes meanwhile is not to be undone
             loaded = load(project, engine)
-            ensure_entry_key(project)
+            ensure_entry_key(loaded)
             files = loaded.files()
             observed = Observed(read_files(project.run), (), None, frozenset())
             write_files(project, files, plan(files, (), "", observed))

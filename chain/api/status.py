@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chain.api.preflight import check_owner
 from chain.errors import ChainError, ExitCode
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 def status(loaded: Loaded, engine: Engine) -> dict[str, Any]:
     """Give one JSON-ready object. `running` is false when the entry can't be asked; `wanted` is chain.yaml's state."""
+    check_owner(loaded, engine)
     name = loaded.topology.name
     containers = [
         {

@@ -11,7 +11,7 @@ from chain import topology
 from chain.api import load as loading
 from chain.api.apply import kept_out
 from chain.api.clients import ensure_entry_key, missing_keys
-from chain.api.preflight import HostTrial, check_folder, check_host, together
+from chain.api.preflight import HostTrial, check_folder, check_host, check_listed, check_owner, together
 from chain.api.project import changing, make_folder, write_atomic
 from chain.engine import images
 from chain.errors import ChainError, ExitCode, Problem
@@ -64,7 +64,11 @@ def dry_run(project: Project, engine: Engine, progress: Progress) -> tuple[Step,
         observe(loaded, engine),
         missing_images=tuple(image.name for image in images.missing(engine, loaded.images.values())),
     )
-    return plan(loaded.files(), services(loaded), loaded.topology.state.generation, observed)
+    steps = plan(loaded.files(), services(loaded), loaded.topology.state.generation, observed)
+    if any(step.verb == "compose" for step in steps):
+        check_listed(loaded, engine)
+        progress.note("Not looked at: the engine's host (kernel, routes, other programs' ports). `chain doctor` does.")
+    return steps
 
 
 def check(project: Project, engine: Engine, progress: Progress) -> Loaded:
@@ -91,7 +95,7 @@ def reconcile(loaded: Loaded, engine: Engine, progress: Progress, trial: HostTri
     if composing:
         with progress.step("Checking the engine's host"):
             check_host(loaded, engine, progress, trial)
-    ensure_entry_key(loaded.project)
+    ensure_entry_key(loaded)
     # Rendered before there was a key, the Compose file lacks its stamp: the next run would take that for a new key.
     write_files(loaded.project, loaded.files() if observed.missing_keys else files, steps)
     if composing:
@@ -99,21 +103,6 @@ def reconcile(loaded: Loaded, engine: Engine, progress: Progress, trial: HostTri
             compose_up(loaded, engine)
         (loaded.project.run / UNFINISHED).unlink(missing_ok=True)
     return steps
-
-
-def check_owner(loaded: Loaded, engine: Engine) -> None:
-    """Refuse to take over a chain of the same name that another folder runs. Raises ChainError (CONFIG)."""
-    own, name = str(loaded.project.run), loaded.topology.name
-    others = sorted({state.folder for state in engine.containers(name)} - {own, ""})
-    if others:
-        raise ChainError(
-            Problem(
-                f"name: {name}",
-                f"a chain of this name runs from {others[0]}",
-                f"choose another `name:`, or end that one: `docker compose -p {loaded.topology.project} down`",
-            ),
-            ExitCode.CONFIG,
-        )
 
 
 def build_missing(loaded: Loaded, engine: Engine, progress: Progress) -> list[str]:

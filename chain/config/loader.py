@@ -24,7 +24,7 @@ MAX_DEPTH = 50  # a chain.yaml has six levels; the parser in C crashes at tens o
 
 Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TEXT, _MAP, _SEQUENCE = (f"tag:yaml.org,2002:{form}" for form in ("str", "map", "seq"))
-_FORM = "see config.example/ for the form"
+_FORM = "config.example/ shows the form, and `chain schema` all there is"
 _HINTS = {
     "entry": "at least `entry: {endpoint: vpn.example.org}`",
     "entry.endpoint": "the name or address under which clients reach this machine",

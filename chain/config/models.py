@@ -63,6 +63,15 @@ def _server(value: str) -> str:
     return value
 
 
+def is_server(value: str) -> bool:
+    """Tell whether a text names a server that exits can reach: a DNS name or an IPv4 address."""
+    try:
+        _server(_host(value))
+    except ValueError:
+        return False
+    return True
+
+
 def _key(value: str) -> str:
     if not _KEY.fullmatch(value):
         raise ValueError("not a WireGuard key: 44 characters of base64, the last one '='")
@@ -346,7 +355,8 @@ class Config(Model):
     exits: dict[Name, ExitConfig] = EXITS
     groups: dict[Name, GroupConfig] = Field(
         default_factory=dict,
-        description="Who goes out where. Without any, there is one, `default`, of all exits in this file's order.",
+        description="Who goes out where. Unless one is called `default`, there is such a one of all exits, in this"
+        " file's order.",
     )
     clients: dict[ClientName, ClientConfig] = Field(
         default_factory=dict, description="Who may come in; written by `chain client add`."

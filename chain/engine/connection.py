@@ -30,6 +30,7 @@ OLDEST_COMPOSE = (2, 24)
 OLDEST_BUILDX = (0, 8)  # named build contexts
 RETRY_SECONDS = 0.1  # between two looks for an entry that is not there yet
 LABEL_PROJECT = "com.docker.compose.project"
+LABEL_FOLDER = "com.docker.compose.project.working_dir"
 LABEL_CHAIN, LABEL_ROLE = "chain.name", "chain.role"
 LABEL_CHECK = "chain.check"
 LOG_LINE = 2000  # characters of a log's line that are shown
@@ -241,12 +242,13 @@ class Engine:
                 return
             time.sleep(RETRY_SECONDS)
 
-    def log_tail(self, container: str, lines: int = 25) -> str:
-        raw: bytes = self.sdk.containers.get(container).logs(tail=lines)
+    def log_tail(self, container: str, lines: int = 25, *, times: bool = False) -> str:
+        raw: bytes = self.sdk.containers.get(container).logs(tail=lines, timestamps=times)
         return "\n".join(log_lines([raw]))
 
-    def follow_logs(self, container: str, tail: int) -> Iterator[str]:
-        return log_lines(self.sdk.containers.get(container).logs(stream=True, follow=True, tail=tail))
+    def follow_logs(self, container: str, tail: int, *, times: bool = False) -> Iterator[str]:
+        logs = self.sdk.containers.get(container).logs(stream=True, follow=True, tail=tail, timestamps=times)
+        return log_lines(logs)
 
     def run_check(self, image: str, command: list[str]) -> str:
         """Try what the engine's kernel can do: without a network, and with the host's devices to look at.
@@ -312,6 +314,17 @@ class Engine:
         """List all networks with their IPv4 subnets, whosever they are."""
         return [_network(item.attrs) for item in self.sdk.networks.list()]
 
+    def projects_in(self, folder: str) -> set[str]:
+        """Name the Compose projects whose chain was started from this folder."""
+        filters = {"label": [f"{LABEL_FOLDER}={folder}", LABEL_CHAIN]}
+        return {item.labels[LABEL_PROJECT] for item in self.sdk.containers.list(all=True, filters=filters)}
+
+    def folders_of(self, project: str) -> set[str]:
+        """Name the folders that a Compose project's containers were started from, where they say so."""
+        filters = {"label": f"{LABEL_PROJECT}={project}"}
+        found = self.sdk.containers.list(all=True, filters=filters)
+        return {item.labels.get(LABEL_FOLDER, "") for item in found} - {""}
+
     def leftovers(self, project: str) -> list[str]:
         """List what still carries a Compose project's label."""
         filters = {"label": f"{LABEL_PROJECT}={project}"}
@@ -355,7 +368,7 @@ def _state(item: Container) -> ContainerState:
         image_id=item.labels.get("com.docker.compose.image", ""),
         started_at=state.get("StartedAt", ""),
         exit_code=state.get("ExitCode", 0),
-        folder=item.labels.get("com.docker.compose.project.working_dir", ""),
+        folder=item.labels.get(LABEL_FOLDER, ""),
         compose_files=item.labels.get("com.docker.compose.project.config_files", ""),
     )
 

@@ -15,7 +15,7 @@ class SecretSpec:
 
     role: str
     about: str
-    form: Literal["text", "wireguard-key"] = "text"
+    form: Literal["text", "wireguard-key", "host"] = "text"
     override: str | None = None  # the file that chain.yaml names instead
 
 

@@ -155,7 +155,7 @@ class L2tp:
             SecretSpec("vpn_password", about="the password", override=_file(settings.password)),
         ]
         if settings.server is None:
-            specs.insert(0, SecretSpec("vpn_server_ip", about="the server's address or name"))
+            specs.insert(0, SecretSpec("vpn_server_ip", form="host", about="the server's address or name"))
         return tuple(specs)
 
     def options(self, settings: L2tpExit) -> dict[str, Any]:

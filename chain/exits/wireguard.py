@@ -25,7 +25,9 @@ class WireGuardExit(ExitConfig):
     """An exit through a WireGuard provider: the fields of the file that it gives for WireGuard's app."""
 
     kind: Literal["wireguard"]
-    endpoint: ServerEndpoint = Field(description="Endpoint: the server's name or IPv4 address, with its port.")
+    endpoint: ServerEndpoint = Field(
+        description="Endpoint: the server's name or IPv4 address, with its port; 51820 where it names none."
+    )
     public_key: PublicKey = Field(description="PublicKey, the server's.")
     address: IPv4Interface = Field(description="Address, the IPv4 one.")
     dns: IPv4Address | None = Field(

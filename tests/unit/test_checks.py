@@ -282,8 +282,8 @@ def test_a_small_uplink_names_the_settings_that_fit(
     found = uplink(pppoe, config, topology)
     fits = REGISTRY["l2tp"].tunnel_mtu(config.exits["paris"], 1400)
     assert found.level == "warn"
-    assert f"exits.paris.mtu: {fits}, entry.mtu: 1320" in found.fix
-    mended = minimal.replace("endpoint: vpn.example.org", "endpoint: vpn.example.org\n  mtu: 1320").replace(
+    assert f"`exits: {{paris: {{mtu: {fits}}}}}`, `entry: {{mtu: {fits}}}`" in found.fix
+    mended = minimal.replace("endpoint: vpn.example.org", f"endpoint: vpn.example.org\n  mtu: {fits}").replace(
         "{kind: l2tp}", f"{{kind: l2tp, mtu: {fits}}}"
     )
     assert uplink(pppoe, configured(mended), built(mended)).level == "ok"

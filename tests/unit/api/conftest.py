@@ -30,6 +30,7 @@ class ScriptedEngine(Engine):
         self.states: list[ContainerState] = []
         self.asked: list[str] = []
         self.host: HostFacts | None = None
+        self.project = "chain-main"
         self.kernel: dict[str, bool] = {}
         self.tried: list[list[str]] = []
         self.published: list[Publisher] = []
@@ -58,7 +59,7 @@ class ScriptedEngine(Engine):
     def containers(self, chain: str) -> list[ContainerState]:  # noqa: ARG002 - it knows but one chain
         return self.states
 
-    def log_tail(self, container: str, lines: int = 25) -> str:  # noqa: ARG002 - its logs are short
+    def log_tail(self, container: str, lines: int = 25, *, times: bool = False) -> str:  # noqa: ARG002 - its logs are short
         return f"last words of {container}"
 
     def version(self) -> str:
@@ -90,6 +91,12 @@ class ScriptedEngine(Engine):
 
     def networks(self) -> list[DockerNetwork]:
         return self.others
+
+    def projects_in(self, folder: str) -> set[str]:
+        return {self.project for state in self.states if state.folder == folder}
+
+    def folders_of(self, project: str) -> set[str]:
+        return {state.folder for state in self.states if project == self.project} - {""}
 
     def runs(self, service: str, state: str = "running", restarts: int = 0, folder: str = "", image: str = "") -> None:
         """Add a container."""

@@ -160,8 +160,27 @@ def test_a_private_key_that_is_another_ones_is_not_shown(project: Project) -> No
 
 
 def test_the_entrys_key_is_made_once(project: Project) -> None:
-    first = clients.ensure_entry_key(project)
-    assert clients.ensure_entry_key(project) == first
+    first = clients.ensure_entry_key(load(project, ENGINE))
+    assert clients.ensure_entry_key(load(project, ENGINE)) == first
+
+
+def test_a_key_that_clients_know_the_entry_by_is_not_made_anew(project: Project) -> None:
+    clients.add(project, ENGINE, "phone", None)
+    project.entry_key.unlink()
+    for again in (
+        lambda: clients.ensure_entry_key(load(project, ENGINE)),
+        lambda: clients.add(project, ENGINE, "pc", None),
+    ):
+        with pytest.raises(ChainError, match=r"the configuration of 1 client\(s\) was made"):
+            again()
+    assert not project.entry_key.exists()
+
+
+def test_a_client_whose_private_key_is_elsewhere_is_not_shown(project: Project) -> None:
+    clients.add(project, ENGINE, "phone", None)
+    (project.client_keys / "phone").unlink()
+    with pytest.raises(ChainError, match=r"private key is not kept here.*\n.*restore"):
+        clients.show(load(project, ENGINE), "phone")
 
 
 def test_clients_added_at_once_are_all_there(project: Project) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chain.api.down import compose_project, down
+from chain.api.down import compose_project, down, projects
 from chain.api.progress import Silent
 from chain.api.project import changing
 from chain.api.render import write
@@ -34,6 +34,20 @@ def test_a_rendered_file_that_tells_nothing_leaves_it_to_chain_yaml(project: Pro
     project.file.write_text("odd: 1\n")
     with pytest.raises(ChainError) as refused:
         compose_project(project)
+    assert refused.value.code is ExitCode.CONFIG
+
+
+def test_what_runs_from_this_folder_is_taken_down_whatever_its_name(project: Project, engine: ScriptedEngine) -> None:
+    assert projects(project, engine) == ["chain-main"]
+    engine.runs("entry", folder=str(project.run))
+    engine.project = "chain-former"
+    assert projects(project, engine) == ["chain-former"]
+
+
+def test_another_folders_chain_of_this_name_is_left_alone(project: Project, engine: ScriptedEngine) -> None:
+    engine.runs("entry", folder="/srv/other/run")
+    with pytest.raises(ChainError, match="a chain of this name runs from /srv/other/run") as refused:
+        down(project, engine, Silent())
     assert refused.value.code is ExitCode.CONFIG
 
 

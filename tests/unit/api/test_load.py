@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ENGINE = Engine()
 SECRETS_EXAMPLE = PACKAGE.parent / "secrets.example"
 ROLES = ("vpn_server_ip", "vpn_ipsec_psk", "vpn_username", "vpn_password")
+KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"
 TWO = "entry: {endpoint: vpn.example.org}\nexits:\n  paris: {kind: l2tp}\n  oslo: {kind: l2tp}\n"
 
 
@@ -88,7 +89,43 @@ def test_a_client_without_the_key_that_it_shares_with_the_entry_is_found(project
     write_atomic(project.peer_keys / "phone", "no key\n", 0o600)
     with pytest.raises(ChainError, match="this is no WireGuard key"):
         check_secrets(load(project, ENGINE))
-    write_atomic(project.peer_keys / "phone", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n", 0o600)
+    write_atomic(project.peer_keys / "phone", KEY, 0o600)
+    with pytest.raises(ChainError, match="the entry's key is missing, for which"):
+        check_secrets(load(project, ENGINE))
+    write_atomic(project.entry_key, KEY, 0o600)
+    check_secrets(load(project, ENGINE))
+
+
+def test_keys_that_chain_made_and_folders_are_not_for_everybody(project: Project) -> None:
+    write(project, *ROLES)
+    write_atomic(project.entry_key, KEY, 0o644)
+    project.client_keys.mkdir()
+    write_atomic(project.client_keys / "former", KEY, 0o604)
+    project.secrets.chmod(0o777)
+    with pytest.raises(ChainError) as refused:
+        check_secrets(load(project, ENGINE))
+    assert [problem.what for problem in refused.value.problems] == [
+        "everybody on this machine has access to this secret",
+        "everybody on this machine has access to this secret",
+        "everybody on this machine can write to this folder of secrets",
+    ]
+
+
+def test_plain_names_that_no_longer_do_are_said_to_be_there(project: Project) -> None:
+    write(project, *ROLES)
+    project.file.write_text(project.file.read_text().replace("exits:\n", "exits:\n  rome: {kind: l2tp}\n"))
+    with pytest.raises(ChainError, match="secrets/vpn_password is there, but more than one exit has such a secret"):
+        check_secrets(load(project, ENGINE))
+
+
+@pytest.mark.parametrize("text", ["not a host!", "198.51.100.7:1701", "2001:db8::1", "http://vpn.example.org"])
+def test_a_servers_name_is_one(project: Project, text: str) -> None:
+    write(project, *ROLES)
+    write_atomic(project.secrets / "vpn_server_ip", f"{text}\n", 0o600)
+    with pytest.raises(ChainError, match="this is no server's name or address") as refused:
+        check_secrets(load(project, ENGINE))
+    assert text not in str(refused.value)
+    write_atomic(project.secrets / "vpn_server_ip", " vpn.example.org\n", 0o600)
     check_secrets(load(project, ENGINE))
 
 

@@ -59,6 +59,7 @@ def test_another_folder_gets_the_files_and_the_project_nothing(project: Project,
 
 
 def test_a_client_that_is_added_meanwhile_is_in_what_is_written(project: Project) -> None:
+    write(project, ENGINE, None)
     with ThreadPoolExecutor() as pool:
         with changing(project):  # as `client add` does
             writing = pool.submit(write, project, ENGINE, None)

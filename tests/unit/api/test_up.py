@@ -9,9 +9,9 @@ import pytest
 from chain.api import up
 from chain.api.clients import ensure_entry_key
 from chain.api.load import Loaded, load
-from chain.api.preflight import HostTrial
+from chain.api.preflight import HostTrial, check_owner
 from chain.api.progress import Silent
-from chain.api.up import check_owner, hint_for, observe, reconcile, services, stragglers, wait
+from chain.api.up import hint_for, observe, reconcile, services, stragglers, wait
 from chain.errors import ChainError, ExitCode
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def test_the_entry_gets_a_label_of_its_key_also_where_up_made_that(
         engine.runs(service)
     assert reconcile(load(project, engine), engine, Silent(), HostTrial(engine)) == ()
     project.entry_key.rename(project.secrets / "old")
-    ensure_entry_key(project)
+    ensure_entry_key(load(project, engine))
     assert [str(step) for step in reconcile(load(project, engine), engine, Silent(), HostTrial(engine))] == [
         "write compose.yaml: changed",
         "compose up: changed: compose.yaml",
@@ -207,6 +207,10 @@ def test_a_chain_of_the_same_name_in_another_folder_is_not_taken_over(project: P
     engine.states = [replace(state, folder=str(project.run)) for state in engine.states]
     check_owner(loaded, engine)
     engine.states = [replace(state, folder="/srv/other/run") for state in engine.states]
-    with pytest.raises(ChainError, match="runs from /srv/other/run") as refused:
+    with pytest.raises(ChainError, match=r"runs from /srv/other/run\n.*`chain down` in /srv/other") as refused:
         check_owner(loaded, engine)
     assert refused.value.code is ExitCode.CONFIG
+    engine.states = [replace(state, folder=str(project.run)) for state in engine.states]
+    engine.project = "chain-former"
+    with pytest.raises(ChainError, match="this folder's chain still runs as former"):
+        check_owner(loaded, engine)

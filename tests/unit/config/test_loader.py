@@ -48,7 +48,7 @@ groups:
 """
     assert problems(configured, text) == [
         ":3: entry.prot: unknown key\n    → did you mean 'port'?",
-        ":7: exits.paris.crypto: this must be 'modern' or 'legacy'\n    → see config.example/ for the form",
+        ":7: exits.paris.crypto: this must be 'modern' or 'legacy'\n    → config.example/ shows the form, and `chain schema` all there is",
         ":8: exits.oslo.kind: unknown kind 'wiregard'\n    → did you mean 'wireguard'?",
     ]
 
@@ -62,7 +62,7 @@ groups:
   far: {exits: [parsi]}
 """
     assert problems(configured, text) == [
-        ":3: exits.paris.crypto: this must be 'modern' or 'legacy'\n    → see config.example/ for the form",
+        ":3: exits.paris.crypto: this must be 'modern' or 'legacy'\n    → config.example/ shows the form, and `chain schema` all there is",
         ":5: groups.far.exits.0: no exit 'parsi'\n    → did you mean 'paris'?",
     ]
 
