@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 KINDS = {name: kind.settings for name, kind in REGISTRY.items()}
 
+FORM = "config.example/ shows the form, and `chain schema` all there is"
+
 
 def problems(load: Callable[[str], Config], text: str) -> list[str]:
     with pytest.raises(ChainError) as refused:
@@ -48,7 +50,7 @@ groups:
 """
     assert problems(configured, text) == [
         ":3: entry.prot: unknown key\n    → did you mean 'port'?",
-        ":7: exits.paris.crypto: this must be 'modern' or 'legacy'\n    → config.example/ shows the form, and `chain schema` all there is",
+        f":7: exits.paris.crypto: this must be 'modern' or 'legacy'\n    → {FORM}",
         ":8: exits.oslo.kind: unknown kind 'wiregard'\n    → did you mean 'wireguard'?",
     ]
 
@@ -62,7 +64,7 @@ groups:
   far: {exits: [parsi]}
 """
     assert problems(configured, text) == [
-        ":3: exits.paris.crypto: this must be 'modern' or 'legacy'\n    → config.example/ shows the form, and `chain schema` all there is",
+        f":3: exits.paris.crypto: this must be 'modern' or 'legacy'\n    → {FORM}",
         ":5: groups.far.exits.0: no exit 'parsi'\n    → did you mean 'paris'?",
     ]
 
