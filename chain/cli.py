@@ -185,7 +185,7 @@ def up(
     *,
     file: FileOption = None,
     as_json: JsonOption = False,
-    wait: Annotated[float, typer.Option(min=1, help="Seconds to wait for the tunnels.")] = 90,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the tunnels.")] = 90,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and why; touch nothing.")] = False,
 ) -> None:
     """Bring the chain up and wait until traffic flows. Repeating it changes nothing."""
