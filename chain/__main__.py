@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
 def main() -> None:
-    from chain.cli import run
-
+    try:
+        from chain.cli import run
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)  # as later on, when all is loaded
     sys.exit(run())
 
 

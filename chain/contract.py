@@ -271,7 +271,10 @@ def _object(kind: Any, data: Any, where: str) -> Any:
 
 def _checked(kind: type, data: Any, where: str) -> Any:
     if kind is float and type(data) is int:
-        return float(data)
+        try:
+            return float(data)
+        except OverflowError:
+            raise ValueError(f"{where}: not a number") from None
     if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
         raise ValueError(f"{where}: not {_JSON_NAMES.get(kind, kind.__name__)}")
     if isinstance(data, float) and not math.isfinite(data):  # which JSON does not know, and Python's reader takes

@@ -27,8 +27,13 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{text}\n    → {self.hint}" if self.hint else text
+        """Give the message as it is shown; a file's keys are anybody's text, and must not steer a terminal."""
+        where, what, hint = (
+            "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in part)
+            for part in (self.where, self.what, self.hint)
+        )
+        text = f"{where}: {what}" if where else what
+        return f"{text}\n    → {hint}" if hint else text
 
 
 class ChainError(Exception):

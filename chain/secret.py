@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 from typing import TYPE_CHECKING
 
 from chain.errors import ChainError, ExitCode, Problem
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PLACEHOLDER = "CHANGE-ME"
+MOST_BYTES = 4096  # of any secret's file
 
 _WIREGUARD_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 
@@ -53,7 +57,7 @@ def read_secret(path: Path) -> Secret:
     example's placeholder.
     """
     try:
-        value = path.read_bytes().decode()
+        value = read_regular(path, MOST_BYTES).decode()
     except FileNotFoundError:
         raise _error(path, "this secret's file is missing", "write the value into it: one line, mode 0600") from None
     except PermissionError:
@@ -74,6 +78,21 @@ def read_secret(path: Path) -> Secret:
     if "\0" in value or "\n" in value:
         raise _error(path, "this secret has more than one line", "one file holds one value on one line")
     return Secret(value)
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Read a file that is a file: a pipe would be waited for, and a device may have no end.
+
+    Raises OSError; its text says so where the file is another thing, or larger than `most` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most} bytes")
+    return data
 
 
 def _error(path: Path, what: str, hint: str) -> ChainError:

@@ -15,6 +15,7 @@ import nftables
 
 from chain.agent import endpoints
 from chain.agent.choice import choose, kept_out
+from chain.agent.damping import Allowance
 from chain.agent.reports import Reports
 from chain.agent.routes import Routes
 from chain.contract import (
@@ -51,6 +52,8 @@ class Agent:
         self._heard_of: dict[str, ExitReport] = {}
         self._gone_since: dict[str, float] = {}
         self._open: frozenset[str] = frozenset()
+        self._allowances: dict[str, Allowance] = {}
+        self._again: asyncio.TimerHandle | None = None
         self._chosen: dict[str, str] = {}
         self._remembered = endpoints.load(ENDPOINTS)
 
@@ -66,7 +69,7 @@ class Agent:
         self._set_peers(state, question["private_key"], question["preshared"])
         self._call_lost()
         await self._reports.listen(exit_ for exit_ in state.exits if exit_.name in self._links)
-        self._switch()
+        self._switch(self._admitted())
         return {"generation": state.generation, "kept_out": self._kept_out}
 
     def _set_peers(self, state: DesiredState, private_key: str, preshared: Mapping[str, str]) -> None:
@@ -127,22 +130,40 @@ class Agent:
         else:
             self._heard_of[name] = report
             self._gone_since.pop(name, None)
-        opened = frozenset(name for name, report in self._heard_of.items() if report.state == "up")
+        opened = self._admitted()
         if opened != self._open:
-            self._switch()
+            self._switch(opened)
 
-    def _switch(self) -> None:
+    def _admitted(self) -> frozenset[str]:
+        """Name the exits to be open: those that say they are up, but one that comes and goes too often has to wait."""
+        if self._state is None:
+            return frozenset()
+        now = time.monotonic()
+        found, waits = set(), []
+        for exit_ in self._state.exits:
+            report = self._heard_of.get(exit_.name)
+            if report is None or report.state != "up" or exit_.name not in self._links:
+                continue
+            allowance = self._allowances.setdefault(exit_.name, Allowance(now))
+            if exit_.name in self._open or allowance.take(now):
+                found.add(exit_.name)
+            else:
+                waits.append(allowance.wait(now))
+        if waits and self._again is None:
+            self._again = asyncio.get_running_loop().call_later(min(waits), self._look_again)
+        return frozenset(found)
+
+    def _look_again(self) -> None:
+        self._again = None
+        opened = self._admitted()
+        if opened != self._open:
+            self._switch(opened)
+
+    def _switch(self, opened: frozenset[str]) -> None:
         """Make the kernel agree with what the exits say. One transaction; closing comes before anything else."""
         state = self._state
         if state is None:
             return
-        opened = frozenset(
-            exit_.name
-            for exit_ in state.exits
-            if exit_.name in self._links
-            and (report := self._heard_of.get(exit_.name)) is not None
-            and report.state == "up"
-        )
         chosen = choose(state.groups, opened)
         marks = {exit_.name: exit_.mark for exit_ in state.exits}
         self._load(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 
 WORD, SENTENCE = 40, 300  # characters
+MOST_LINES = 50  # in a second: an exit speaks once, and when something changes
+AHEAD = 60.0  # seconds that an exit's clock may be ahead of the entry's
 
 
 def read(name: str, line: bytes) -> ExitReport:
@@ -26,9 +29,11 @@ def read(name: str, line: bytes) -> ExitReport:
     Raises ValueError.
     """
     report = from_json(ExitReport, line)
+    now = time.time()
     return replace(
         report,
         exit=name,
+        since=report.since if 0 <= report.since <= now + AHEAD else now,
         state=printable(report.state, WORD),
         cause=printable(report.cause, SENTENCE),
         tunnel_address=printable(report.tunnel_address, WORD),
@@ -60,11 +65,18 @@ class Reports:
         self._current[name] = writer
         beating = asyncio.create_task(self._beat(writer))
         cause = "connection closed"
+        lines, second = 0, time.monotonic()
         try:
             while True:
                 async with asyncio.timeout(SILENCE):
                     line = await reader.readline()
                 if not line:
+                    break
+                if time.monotonic() - second > 1:
+                    lines, second = 0, time.monotonic()
+                lines += 1
+                if lines > MOST_LINES:
+                    cause = f"more than {MOST_LINES} reports in a second"
                     break
                 if self._current.get(name) is writer:
                     self._on_report(name, read(name, line))

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from chain.api.preflight import not_ours
 from chain.api.project import changing
 from chain.config import loader
+from chain.contract import LINE_LIMIT
 from chain.errors import ChainError, ExitCode, Problem
 from chain.exits import REGISTRY
 from chain.render import COMPOSE_FILE
+from chain.secret import read_regular
 
 if TYPE_CHECKING:
     from chain.api.progress import Progress
@@ -76,7 +78,8 @@ def compose_project(project: Project) -> str:
     Raises ChainError (CONFIG) when neither tells.
     """
     with contextlib.suppress(OSError):
-        if found := _NAME.search((project.run / COMPOSE_FILE).read_text(errors="replace")):
+        text = read_regular(project.run / COMPOSE_FILE, LINE_LIMIT).decode(errors="replace")
+        if found := _NAME.search(text):
             return found[1]
     config = loader.load(project.file, {name: kind.settings for name, kind in REGISTRY.items()})
     return f"chain-{config.name}"

@@ -16,7 +16,7 @@ from chain.engine import images as image_store
 from chain.errors import ChainError, ExitCode, Problem
 from chain.exits import REGISTRY
 from chain.render import render
-from chain.secret import is_wireguard_key, read_secret
+from chain.secret import MOST_BYTES, is_wireguard_key, read_secret
 from chain.topology import SecretMount
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _exits_secrets(loaded: Loaded) -> list[Problem]:
         for secret in exit_.secrets:
             path = loaded.project.root / secret.path
             spec = specs[exit_.name, secret.role]
-            problem = problem_with_secret(path, spec.form)
+            problem = problem_with_secret(path, spec.form, spec.limit)
             if problem:
                 about = f"exit {exit_.name}: {spec.about}"
                 hint = problem.hint
@@ -201,12 +201,14 @@ def _missing(path: Path) -> bool:
     return False
 
 
-def problem_with_secret(path: Path, form: str = "text") -> Problem | None:
+def problem_with_secret(path: Path, form: str = "text", limit: int = MOST_BYTES) -> Problem | None:
     """Say what is wrong with one secret's file, or nothing. Never says what is in it."""
     try:
         secret = read_secret(path)
     except ChainError as error:
         return error.problems[0]
+    if len(secret.reveal().encode()) > limit:
+        return Problem(str(path), f"this secret is longer than {limit} bytes", "is it really this one's value?")
     if form == "wireguard-key" and not is_wireguard_key(secret.reveal()):
         return Problem(str(path), "this is no WireGuard key", "44 characters of base64, the last one '=', nothing else")
     if form == "host" and not is_server(secret.reveal().strip()):

@@ -55,6 +55,11 @@ class Project:
 def locate(file: Path | None) -> Project:
     """Find the configuration: the named file, or the first usual one. Raises ChainError (CONFIG)."""
     if file is not None:
+        try:
+            file.resolve()
+        except (OSError, RuntimeError):
+            problem = Problem(str(file), "this link leads nowhere but to itself", "name the file itself with -f")
+            raise ChainError(problem, ExitCode.CONFIG) from None
         return Project(file)
     for name in DEFAULT_FILES:
         if Path(name).is_file():
@@ -147,7 +152,8 @@ def make_folder(path: Path, mode: int) -> None:
     """Make a folder with this mode, whatever the umask says. Raises ChainError (CONFIG)."""
     try:
         if not path.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.is_dir():
+                make_folder(path.parent, mode)
             before = os.umask(0)  # not chmod afterwards: a command that is killed between would leave another mode
             try:
                 path.mkdir(mode, exist_ok=True)

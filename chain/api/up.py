@@ -13,10 +13,12 @@ from chain.api.apply import kept_out
 from chain.api.clients import ensure_entry_key, missing_keys
 from chain.api.preflight import HostTrial, check_folder, check_host, check_listed, check_owner, together
 from chain.api.project import changing, make_folder, write_atomic
+from chain.contract import LINE_LIMIT
 from chain.engine import images
 from chain.errors import ChainError, ExitCode, Problem
 from chain.plan import Observed, Step, plan
 from chain.render import COMPOSE_FILE
+from chain.secret import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -175,11 +177,15 @@ def _outdated(loaded: Loaded, engine: Engine, states: Iterable[ContainerState]) 
 def read_files(run: Path) -> dict[str, str]:
     """Read what an earlier run rendered."""
     patterns = (COMPOSE_FILE, "entry/*.json", "exits/*/*.json")
-    return {
-        str(path.relative_to(run)): path.read_text(errors="replace")
-        for pattern in patterns
-        for path in run.glob(pattern)
-    }
+    return {str(path.relative_to(run)): _text(path) for pattern in patterns for path in run.glob(pattern)}
+
+
+def _text(path: Path) -> str:
+    """Read a file of ours; whatever else lies in its place is taken for one that has changed."""
+    try:
+        return read_regular(path, LINE_LIMIT).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def write_files(project: Project, files: dict[str, str], steps: tuple[Step, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from chain.config.models import NAME_RULES, Config, ExitConfig, SecretFile
 from chain.errors import ChainError, ExitCode, Problem
+from chain.secret import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -50,14 +52,14 @@ def load(path: Path, kinds: Mapping[str, type[ExitConfig]]) -> Config:
 
 def _read(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise _refuse(path, f"the file is larger than {MAX_BYTES} bytes", "is this really a chain.yaml?")
-        return path.read_text(encoding="utf-8")
+        return read_regular(path, MAX_BYTES).decode().replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         raise _refuse(path, "no such file", "name the file with -f, or copy one of config.example/ there") from None
     except UnicodeDecodeError:
         raise _refuse(path, "the file is not UTF-8 text", "save it as UTF-8") from None
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise _refuse(path, f"the file is larger than {MAX_BYTES} bytes", "is this really a chain.yaml?") from None
         raise _refuse(path, f"can't be read: {error.strerror}", "check the file's owner and mode") from None
 
 

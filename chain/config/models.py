@@ -47,9 +47,9 @@ def _network(value: object) -> object:
 
 
 def _host(value: str) -> str:
-    """Accept an IPv4 or IPv6 address or a DNS name."""
+    """Accept an IPv4 or IPv6 address or a DNS name. No scope: what stands behind a % may be any text."""
     try:
-        return str(IPv6Address(value) if ":" in value else IPv4Address(value))
+        return str(IPv6Address(value.replace("%", " ")) if ":" in value else IPv4Address(value))
     except ValueError:
         if ":" in value or re.fullmatch(r"[0-9.]+", value) or not _HOST.fullmatch(value):
             raise ValueError(f"{value!r} is no host name and no address") from None
@@ -117,7 +117,7 @@ def endpoint(value: object) -> object:
     """Read the written form of an endpoint. Raises ValueError that says which part is wrong."""
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?|([^:]*)(?::(\d+))?", value)
+    match = re.fullmatch(r"\[([^\]]+)\](?::([0-9]+))?|([^:]*)(?::([0-9]+))?", value)
     if match is None:  # a bare IPv6 address, or nonsense
         return Endpoint(host=_host(value))
     host, port = _host(match[1] or match[3]), match[2] or match[4]
@@ -140,7 +140,9 @@ ServerEndpoint = Annotated[EndpointText, AfterValidator(_server_endpoint)]
 class SecretFile(Model):
     """Where a secret is, when not in `secrets/` under its usual name. Relative to the project folder."""
 
-    file: Annotated[str, StringConstraints(min_length=1)] = Field(description="The file that holds it, on one line.")
+    file: Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")] = Field(
+        description="The file that holds it, on one line."
+    )
 
 
 class EntryConfig(Model):
@@ -238,7 +240,7 @@ def upstream(value: object) -> object:
     """Read the written form of a resolver. Raises ValueError that says which part is wrong."""
     if isinstance(value, Upstream):
         return value
-    match = re.fullmatch(r"([0-9.]+)(?:@(\d{1,5}))?(?:#(\S+))?", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"([0-9.]+)(?:@([0-9]{1,5}))?(?:#(\S+))?", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(
             f"{value!r} is neither ADDRESS#NAME, by TLS, nor ADDRESS, in clear; a port is ADDRESS@PORT#NAME"
@@ -256,7 +258,9 @@ def upstream(value: object) -> object:
 
 UpstreamText = Annotated[Upstream, BeforeValidator(upstream, json_schema_input_type=str)]
 
-_DS = re.compile(r"(\S+)\s+(?:\d+\s+)?(?:IN\s+)?DS\s+(\d{1,5})\s+(\d{1,3})\s+([124])\s+([0-9A-F\s]+)", re.IGNORECASE)
+_DS = re.compile(
+    r"(\S+)\s+(?:\d+\s+)?(?:IN\s+)?DS\s+(\d{1,5})\s+(\d{1,3})\s+([124])\s+([0-9A-F\s]+)", re.IGNORECASE | re.ASCII
+)
 _DIGEST_LENGTHS = {"1": 40, "2": 64, "4": 96}
 
 

@@ -64,15 +64,15 @@ class Engine:
         try:
             client = docker.DockerClient(base_url=host) if host else docker.from_env()
             version = client.version()
-        except docker.errors.DockerException as error:
+        except (docker.errors.DockerException, ValueError) as error:  # ValueError: an address that is none
             raise ChainError(
                 Problem(
-                    f"Docker engine at {host or 'the default socket'}",
+                    f"Docker engine at {_shown(host) if host else 'the default socket'}",
                     "it does not answer",
                     "start it, or install one; is this user allowed to use it (group docker)?",
                 ),
                 ExitCode.ENGINE,
-                detail=str(error).splitlines()[0][:200],
+                detail=_shown(str(error).partition("\n")[0][:200]),
             ) from None
         found = _version(version["Version"])
         if found < OLDEST_ENGINE:
@@ -438,6 +438,11 @@ def _plugin(command: str, oldest: tuple[int, int], name: str, *arguments: str) -
             Problem(name, what, f"install the plugin docker-{command}, {_text(oldest)} or newer"), ExitCode.ENGINE
         )
     return _text(_version(text))
+
+
+def _shown(host: str) -> str:
+    """Give an engine's address without the password that may stand in it."""
+    return re.sub(r"//[^/@]*@", "//…@", host)
 
 
 def _context_host() -> str | None:

@@ -17,6 +17,7 @@ class SecretSpec:
     about: str
     form: Literal["text", "wireguard-key", "host"] = "text"
     override: str | None = None  # the file that chain.yaml names instead
+    limit: int = 1024  # bytes
 
 
 @dataclass(frozen=True)

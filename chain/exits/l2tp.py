@@ -11,6 +11,7 @@ from chain.config.models import Duration, ExitConfig, Model, SecretFile, Server,
 from chain.exits.base import KernelNeed, SecretSpec, ServiceNeeds
 
 LEAST_LIFETIME, MOST_LIFETIME = 15, 24 * 3600  # seconds
+PPP_LIMIT = 255  # bytes of a user name or password: PAP tells the length in one byte, and pppd takes no more
 
 _PROPOSAL = re.compile(r"[a-z0-9]+(-[a-z0-9_]+)*")
 
@@ -151,8 +152,8 @@ class L2tp:
     def secrets(self, settings: L2tpExit) -> tuple[SecretSpec, ...]:
         specs = [
             SecretSpec("vpn_ipsec_psk", about="the IPsec pre-shared key", override=_file(settings.psk)),
-            SecretSpec("vpn_username", about="the user name", override=_file(settings.username)),
-            SecretSpec("vpn_password", about="the password", override=_file(settings.password)),
+            SecretSpec("vpn_username", about="the user name", override=_file(settings.username), limit=PPP_LIMIT),
+            SecretSpec("vpn_password", about="the password", override=_file(settings.password), limit=PPP_LIMIT),
         ]
         if settings.server is None:
             specs.insert(0, SecretSpec("vpn_server_ip", form="host", about="the server's address or name"))

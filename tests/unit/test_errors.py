@@ -9,6 +9,10 @@ def test_a_problem_has_three_parts() -> None:
     )
 
 
+def test_a_problem_does_not_steer_a_terminal() -> None:
+    assert str(Problem("a\x1b]0;x\x07", "b\u202e", "c\x9b2J")) == "a\ufffd]0;x\ufffd: b\ufffd\n    → c\ufffd2J"
+
+
 def test_a_problem_does_without_place_and_hint() -> None:
     assert str(Problem("", "no engine")) == "no engine"
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chain.errors import ChainError, ExitCode
-from chain.secret import Secret, read_secret
+from chain.secret import MOST_BYTES, Secret, read_secret
 
 VALUE = "correct horse battery"
 
@@ -86,6 +87,16 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
         read_secret(tmp_path / "nowhere")
     with pytest.raises(ChainError, match="directory"):
         read_secret(tmp_path)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ChainError, match="no regular file"):
+            read_secret(path)
+    (tmp_path / "large").write_text("x" * (MOST_BYTES + 1))
+    with pytest.raises(ChainError, match=f"larger than {MOST_BYTES} bytes"):
+        read_secret(tmp_path / "large")
 
 
 def test_the_readmes_way_of_writing_secrets_keeps_them_as_they_are_and_to_their_owner(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -110,6 +111,28 @@ def test_a_time_that_is_no_number_is_nonsense(number: str) -> None:
     assert number.encode() in line
     with pytest.raises(ValueError, match=r"ExitReport\.since: not a number"):
         read("paris", line)
+
+
+@pytest.mark.parametrize("number", ["-1e308", "1e300", "-1.0"])
+def test_a_moment_that_can_not_be_is_taken_for_now(number: str) -> None:
+    found = read("paris", LINE.replace(b'"since":1.0', f'"since":{number}'.encode()))
+    assert abs(found.since - time.time()) < 60
+
+
+def test_a_moment_of_thousands_of_digits_is_nonsense() -> None:
+    with pytest.raises(ValueError, match="not a number"):
+        read("paris", LINE.replace(b'"since":1.0', b'"since":' + b"9" * 4000))
+
+
+def test_a_flood_of_reports_ends_the_connection() -> None:
+    async def scene(found: Reports, news: News) -> None:
+        await found.listen([PARIS])
+        _, writer = await connect(PARIS)
+        writer.write(LINE * 1000)
+        seen = [await heard(news) for _ in range(reports.MOST_LINES + 1)]
+        assert seen == [("paris", "up")] * reports.MOST_LINES + [("paris", None)]
+
+    play(scene)
 
 
 def test_an_exits_words_can_not_steer_a_terminal() -> None:

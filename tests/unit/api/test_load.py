@@ -118,6 +118,18 @@ def test_plain_names_that_no_longer_do_are_said_to_be_there(project: Project) ->
         check_secrets(load(project, ENGINE))
 
 
+def test_what_a_daemon_would_not_take_is_refused(project: Project) -> None:
+    write(project, *ROLES)
+    write_atomic(project.secrets / "vpn_password", "x" * 256, 0o600)
+    write_atomic(project.secrets / "vpn_ipsec_psk", "ö" * 513, 0o600)
+    with pytest.raises(ChainError) as refused:
+        check_secrets(load(project, ENGINE))
+    assert [problem.what.partition(" (")[0] for problem in refused.value.problems] == [
+        "this secret is longer than 1024 bytes",
+        "this secret is longer than 255 bytes",
+    ]
+
+
 @pytest.mark.parametrize("text", ["not a host!", "198.51.100.7:1701", "2001:db8::1", "http://vpn.example.org"])
 def test_a_servers_name_is_one(project: Project, text: str) -> None:
     write(project, *ROLES)

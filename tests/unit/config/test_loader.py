@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -117,6 +118,18 @@ def test_a_file_of_the_largest_size_is_read_and_a_larger_one_is_not(tmp_path: Pa
     file.write_text(minimal.ljust(loader.MAX_BYTES + 1, "\n"))
     with pytest.raises(ChainError, match="larger than 10000000 bytes"):
         loader.load(file, KINDS)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "chain.yaml")
+    with pytest.raises(ChainError, match="no regular file"):
+        loader.load(tmp_path / "chain.yaml", KINDS)
+
+
+def test_a_secrets_path_is_text_of_one_line(configured: Callable[[str], Config], minimal: str) -> None:
+    for sign in (r"\0", r"\n", r"\x7f", r"\x85"):
+        with pytest.raises(ChainError, match="password"):
+            configured(minimal.replace("{kind: l2tp}", f'{{kind: l2tp, password: {{file: "a{sign}b"}}}}'))
 
 
 def test_ten_thousand_clients_are_no_matter(configured: Callable[[str], Config]) -> None:

@@ -56,6 +56,7 @@ def test_an_endpoint_is_read_in_each_of_its_forms(text: str, host: str, port: in
         "-a",
         "a..b",
         "é",
+        "a:\u0661",
     ],
 )
 def test_what_is_no_endpoint_is_refused(text: str) -> None:
@@ -63,7 +64,20 @@ def test_what_is_no_endpoint_is_refused(text: str) -> None:
         Fields.model_validate({"endpoint": text})
 
 
-@pytest.mark.parametrize("host", ["1.2.3", "256.1.1.1", "1.2.3.4\n", "a\n", "a" * 64, "a." * 127 + "a", ""])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "1.2.3",
+        "256.1.1.1",
+        "1.2.3.4\n",
+        "a\n",
+        "a" * 64,
+        "a." * 127 + "a",
+        "",
+        "fe80::1%eth0",
+        "fe80::1%e\nPostUp = reboot\n#",
+    ],
+)
 def test_what_is_no_host_is_refused(host: str) -> None:
     with pytest.raises(ValidationError):
         Fields.model_validate({"host": host})

@@ -25,6 +25,8 @@ _LAST_WORDS_SECONDS = 0.5  # from the end of PPP to what the daemons say about i
 
 # What xl2tpd says each time whatever happens: its history, and pppd's command line word by word.
 _DULL = re.compile(r'^("|start_pppd: I.m running|Written by|Forked|Inherited by|Not looking for|xl2tpd version)')
+# What pppd says of a word that it finds too long begins with that word. Such secrets are refused long before.
+_TELLING = re.compile(r"word in file .* too long")
 _PREFIX = re.compile(r"^.*?xl2tpd\[\d+\]: ")  # sometimes behind the rest of a line that was not finished
 _CLOSING = re.compile(
     r"Connection closed to|Maximum retries exceeded|pppd (exited|terminated) for call|PPPoL2TP socket"
@@ -100,7 +102,7 @@ class Session:
     def _line(self, line: str) -> bool:
         """See each line of both daemons: xl2tpd puts its name before its own, pppd nothing."""
         text = _PREFIX.sub("", line)
-        if _DULL.match(text):
+        if _DULL.match(text) or _TELLING.search(text):
             return True
         log("pppd" if text == line else "xl2tpd", text)
         self._lines.append(text)
