@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from world import docker, eventually
+from scene import new_token, streaming
+from world import both_outputs, docker, eventually
+
+from chain.agent.damping import BURST, REFILL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +55,45 @@ def process_status(chain: Chain, service: str, world: World) -> dict[str, str]:
         "observer", "sh", "-c", f"cat /proc/$(cat /proc/{pid}/task/{pid}/children | cut -d' ' -f1)/status"
     )
     return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+# What a strangers' program would do in an exit: say as fast as it can that the tunnel is up, and that it is not.
+FLOOD = """
+import json, socket, sys, time
+entry, own, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+lines = [json.dumps({"exit": "x", "state": state, "since": 1, "cause": "flood", "version": 1}) for state in ("up", "down")]
+end = time.monotonic() + seconds
+while time.monotonic() < end:
+    with socket.socket() as channel:
+        channel.bind((own, 0))
+        try:
+            channel.connect((entry, 7411))
+            while time.monotonic() < end:
+                channel.sendall("".join(line + chr(10) for line in lines).encode())
+        except OSError:
+            pass
+"""
+
+
+@pytest.mark.long
+def test_an_exit_that_comes_and_goes_all_the_while_keeps_nobody_from_the_others(
+    chain: Chain, world: World, ground: Ground
+) -> None:
+    eventually(lambda: chain.answered()["seen"] == ground.preferred.outside, 120 * ground.patience, "paris is used")
+    entry = chain.container("entry")
+    restarts = docker("inspect", "-f", "{{.RestartCount}}", entry)
+    link = json.loads((chain.folder / "run" / "exits" / "oslo" / "settings.json").read_text())["link"]
+    before = both_outputs(entry).count("exit oslo: open")
+    with streaming(world, new_token(), 100) as figures:
+        seconds = str(5 * ground.patience)
+        world.inside(
+            chain.container("exit-oslo"), "python3", "-c", FLOOD, link["entry_address"], link["exit_address"], seconds
+        )
+    assert figures["lost"] == 0
+    assert docker("inspect", "-f", "{{.RestartCount}}", entry) == restarts
+    opened = both_outputs(entry).count("exit oslo: open") - before
+    assert 2 < opened <= BURST + 2 + 5 * ground.patience / REFILL_SECONDS, "it came and went, and was held back"
+    eventually(lambda: chain.is_open("oslo"), 60 * ground.patience, "oslo is open again")
 
 
 def test_the_entry_listens_only_to_those_who_may_change_its_network(chain: Chain) -> None:
