@@ -61,7 +61,8 @@ def process_status(chain: Chain, service: str, world: World) -> dict[str, str]:
 FLOOD = """
 import json, socket, sys, time
 entry, own, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
-lines = [json.dumps({"exit": "x", "state": state, "since": 1, "cause": "flood", "version": 1}) for state in ("up", "down")]
+said = {"exit": "x", "since": 1, "cause": "flood", "version": 1}
+lines = [json.dumps(said | {"state": state}) for state in ("up", "down")]
 end = time.monotonic() + seconds
 while time.monotonic() < end:
     with socket.socket() as channel:
