@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from python_on_whales import DockerClient
 
-OLDEST_ENGINE = (25, 0)  # health checks with a start interval
+OLDEST_API = (1, 44)  # health checks with a start interval; not every build of an engine tells a release's number
+OLDEST_ENGINE = (25, 0)  # the release that has this API
 OLDEST_COMPOSE = (2, 24)
 OLDEST_BUILDX = (0, 8)  # named build contexts
 RETRY_SECONDS = 0.1  # between two looks for an entry that is not there yet
@@ -74,8 +75,7 @@ class Engine:
                 ExitCode.ENGINE,
                 detail=str(error).splitlines()[0][:200],
             ) from None
-        found = _version(version["Version"])
-        if found < OLDEST_ENGINE:
+        if _version(version["ApiVersion"]) < OLDEST_API:
             raise ChainError(
                 Problem(
                     "Docker engine",
