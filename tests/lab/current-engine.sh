@@ -4,7 +4,7 @@
 #
 #   current-engine.sh up [IMAGE...]   start it, with these images of the local engine
 #                                     in it; prints its DOCKER_HOST and nothing else
-#   current-engine.sh down            end it; its images stay
+#   current-engine.sh down            end it; everything in it but the images is gone
 #   current-engine.sh status          is it running, where, which version
 #   current-engine.sh host            its DOCKER_HOST
 #   current-engine.sh log             what it says
@@ -43,19 +43,27 @@ current() { engine_pid >/dev/null && [ "$(cat "$RUN/of" 2>/dev/null)" = "$DIR" ]
 
 gone() { ! [ -d "/proc/$1" ]; }
 
+# Its images are all that it keeps.
+empty_engine() {
+    in_engine ps -aq | xargs -r docker -H "$HOST" rm -f -v
+    in_engine network prune -f
+    in_engine volume prune -a -f
+}
+
 stop_engine() {
-    local pid
+    local pid folder
     if pid=$(engine_pid); then
+        if answers; then empty_engine >>"${LAB_LOG:-/dev/null}" 2>&1; fi
         # The outermost process hears nothing; the one in its namespaces passes the word to the engine.
         as_root kill "$(cat "/proc/$pid/task/$pid/children")" 2>/dev/null || true
         wait_for "$END_SECONDS" gone "$pid" || as_root kill -KILL "$pid" 2>/dev/null || true
         wait_for 10 gone "$pid"
     fi
     as_root rm -rf --one-file-system "$RUN"
-    # Only there after a kill, and empty: its containers are gone with it.
-    if [ -d "/sys/fs/cgroup/${RUN##*/}" ]; then
-        as_root find "/sys/fs/cgroup/${RUN##*/}" -depth -type d -exec rmdir {} +
-    fi
+    # Its control groups have nobody in them now; there is one folder, or (version 1) one of each controller.
+    for folder in /sys/fs/cgroup/"${RUN##*/}" /sys/fs/cgroup/*/"${RUN##*/}"; do
+        [ ! -d "$folder" ] || as_root find "$folder" -depth -type d -exec rmdir {} +
+    done
 }
 
 # --- its programs ----------------------------------------------------------
@@ -166,6 +174,7 @@ case $verb in
     up) up "$@" ;;
     down)
         one_at_a_time current-engine
+        begin_log current-engine
         stop_engine
         ;;
     status) status ;;
