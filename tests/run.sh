@@ -3,7 +3,7 @@
 #
 #   run.sh check   what needs neither Docker nor root
 #   run.sh test    everything
-#   run.sh engines the scenarios on a current engine, beside the machine's own one
+#   run.sh engines the scenarios on a current engine beside the machine's own, and with a current Compose
 #   run.sh soak    breaks a chain again and again, as tests/scenarios/soak.py says; VM=1: in the virtual machine
 #   run.sh lab     only starts the virtual machine, with all images in it
 set -euo pipefail
@@ -112,13 +112,16 @@ current_engine_tests() {
     # shellcheck disable=SC2086 # a list of names
     host=$(tests/lab/current-engine.sh up $images)
     trap 'tests/lab/current-engine.sh down' EXIT
-    printf 'oldest engine:  %s\ncurrent engine: %s\n' "$(engine_version)" "$(DOCKER_HOST=$host engine_version)"
-    DOCKER_HOST=$host python -m pytest tests/scenarios || code=$?
+    printf "this machine's: %s\n" "$(engine_version)"
+    export DOCKER_HOST=$host DOCKER_CONFIG
+    DOCKER_CONFIG=$(tests/lab/current-engine.sh config)
+    printf 'the current one: %s\n' "$(engine_version)"
+    python -m pytest tests/scenarios || code=$?
     exit "$code"
 }
 
 engine_version() {
-    printf '%s, Compose %s' "$(docker version --format '{{.Server.Version}} (API {{.Server.APIVersion}})')" \
+    printf 'engine %s, Compose %s' "$(docker version --format '{{.Server.Version}} (API {{.Server.APIVersion}})')" \
         "$(docker compose version --short)"
 }
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # A current Docker engine beside the machine's own one, in namespaces of its own,
-# so that the scenarios also run on what most people have.
+# and a current Compose, so that the scenarios also run on what most people have.
 #
 #   current-engine.sh up [IMAGE...]   start it, with these images of the local engine
 #                                     in it; prints its DOCKER_HOST and nothing else
 #   current-engine.sh down            end it; everything in it but the images is gone
 #   current-engine.sh status          is it running, where, which version
 #   current-engine.sh host            its DOCKER_HOST
+#   current-engine.sh config          a DOCKER_CONFIG with which docker finds that Compose
 #   current-engine.sh log             what it says
 #   current-engine.sh purge           end it and remove its programs and images
 set -euo pipefail
@@ -79,7 +80,7 @@ make_programs() {
     as_root rm -rf "$DIR.part"
     # A build argument without a value is this environment's variable, if there is one.
     docker buildx build --progress plain --network host --build-arg GOPROXY --build-arg GOSUMDB "${options[@]}" \
-        --output "type=local,dest=$DIR.part/bin" "$HERE" 9>&-
+        --output "type=local,dest=$DIR.part" "$HERE" 9>&-
     mkdir "$DIR.part/data"
     mv "$DIR.part" "$DIR"
 }
@@ -89,7 +90,8 @@ ensure_programs() {
     [ -d "$DIR" ] && return 0
     docker image inspect debian:trixie-slim >/dev/null 2>&1 ||
         die "the local engine has no debian:trixie-slim: run engine.sh and base-image.sh first" 3
-    step "building a current Docker engine (about 5 minutes)" make_programs
+    step "building a current Docker engine and Compose (takes 5 to 10 minutes on two cores)" make_programs
+    stop_engine  # which may be an older one
     for old in "$CACHE"/current-engine-????????????????; do
         [ "$old" = "$DIR" ] || as_root rm -rf --one-file-system "$old"
     done
@@ -168,6 +170,17 @@ status() {
     echo "process: $pid"
 }
 
+# The plugins of the user's own folder stay, but for Compose.
+config() {
+    local plugin name
+    [ -d "$DIR" ] || die "it has not been built: \`up\` does that" 1
+    for plugin in "${DOCKER_CONFIG:-$HOME/.docker}"/cli-plugins/*; do
+        name=$DIR/config/cli-plugins/${plugin##*/}
+        if [ -e "$plugin" ] && ! [ -e "$name" ]; then ln -sfn "$plugin" "$name"; fi
+    done
+    echo "$DIR/config"
+}
+
 verb=${1:-}
 [ $# = 0 ] || shift
 case $verb in
@@ -182,6 +195,7 @@ case $verb in
         engine_pid >/dev/null || die "the current engine is not running" 1
         echo "$HOST"
         ;;
+    config) config ;;
     log)
         [ -f "$LOG" ] || die "the current engine was never started" 1
         cat "$LOG"
