@@ -16,7 +16,7 @@ demo-down: ## remove everything that `make demo` started
 test: ## everything, on this machine and in a virtual machine with a stock kernel
 	@tests/run.sh test
 
-test-engines: ## the scenarios on a current Docker engine, which it builds and runs beside the machine's own
+test-engines: ## the scenarios on a current Docker engine and Compose, which it builds; it runs beside the machine's own
 	@tests/run.sh engines
 
 check: ## style, types, layers, scripts and the quick tests: seconds, no Docker, no root
