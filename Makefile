@@ -1,6 +1,6 @@
 # The few commands that people type. What they do stands in tests/run.sh, tests/lab and tests/providers/demo.py.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test check lab lab-down goldens lock sbom bench soak venv
+.PHONY: help demo demo-down test test-engines check lab lab-down goldens lock sbom bench soak venv
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -15,6 +15,9 @@ demo-down: ## remove everything that `make demo` started
 
 test: ## everything, on this machine and in a virtual machine with a stock kernel
 	@tests/run.sh test
+
+test-engines: ## the scenarios on a current Docker engine and Compose, which it builds; it runs beside the machine's own
+	@tests/run.sh engines
 
 check: ## style, types, layers, scripts and the quick tests: seconds, no Docker, no root
 	@tests/run.sh check

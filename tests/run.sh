@@ -3,6 +3,7 @@
 #
 #   run.sh check   what needs neither Docker nor root
 #   run.sh test    everything
+#   run.sh engines the scenarios on a current engine beside the machine's own, and with a current Compose
 #   run.sh soak    breaks a chain again and again, as tests/scenarios/soak.py says; VM=1: in the virtual machine
 #   run.sh lab     only starts the virtual machine, with all images in it
 set -euo pipefail
@@ -104,6 +105,26 @@ native_tests() {
     python -m pytest "${folders[@]}"
 }
 
+# Whatever becomes of the tests, that engine ends with them.
+current_engine_tests() {
+    local images host code=0
+    images=$(python tests/lab/build_images.py)
+    # shellcheck disable=SC2086 # a list of names
+    host=$(tests/lab/current-engine.sh up $images)
+    trap 'tests/lab/current-engine.sh down' EXIT
+    printf "this machine's: %s\n" "$(engine_version)"
+    export DOCKER_HOST=$host DOCKER_CONFIG
+    DOCKER_CONFIG=$(tests/lab/current-engine.sh config)
+    printf 'the current one: %s\n' "$(engine_version)"
+    python -m pytest tests/scenarios || code=$?
+    exit "$code"
+}
+
+engine_version() {
+    printf 'engine %s, Compose %s' "$(docker version --format '{{.Server.Version}} (API {{.Server.APIVersion}})')" \
+        "$(docker compose version --short)"
+}
+
 vm_tests() {
     local code=0 begin=$EPOCHREALTIME
     printf '── tests in the virtual machine\n'
@@ -138,6 +159,12 @@ case ${1:-} in
         printf '── so far: %s s\n' "$(seconds "$begin")"
         vm_tests
         ;;
+    engines)
+        phase "Python environment" tests/lab/python.sh
+        phase "Docker engine" tests/lab/engine.sh
+        phase "base image" tests/lab/base-image.sh
+        phase "tests on a current engine" current_engine_tests
+        ;;
     soak)
         shift
         tests/lab/engine.sh
@@ -154,7 +181,7 @@ case ${1:-} in
         echo "With that, .venv/bin/pytest tests/scenarios runs there; and so does docker, with DOCKER_HOST=$CHAIN_LAB_HOST."
         ;;
     *)
-        sed -n '3,8s/^#//p' "${BASH_SOURCE[0]}" >&2
+        sed -n '3,9s/^#//p' "${BASH_SOURCE[0]}" >&2
         exit 2
         ;;
 esac

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from python_on_whales import DockerClient
 
-OLDEST_ENGINE = (25, 0)  # health checks with a start interval
+OLDEST_API = (1, 44)  # health checks with a start interval; not every build of an engine tells a release's number
+OLDEST_ENGINE = (25, 0)  # the release that has this API
 OLDEST_COMPOSE = (2, 24)
-OLDEST_BUILDX = (0, 8)  # named build contexts
+OLDEST_BUILDX = (0, 10)  # named build contexts; builds without a statement of provenance
 RETRY_SECONDS = 0.1  # between two looks for an entry that is not there yet
 LABEL_PROJECT = "com.docker.compose.project"
 LABEL_FOLDER = "com.docker.compose.project.working_dir"
@@ -46,7 +47,7 @@ class ContainerState:
     state: str  # running, exited, restarting, created, …
     health: str  # starting, healthy, unhealthy, or empty
     restarts: int
-    image_id: str  # that Compose made it from
+    image_id: str  # that it was made from
     started_at: str
     exit_code: int
     folder: str = ""  # of the Compose file that it was made from
@@ -74,8 +75,7 @@ class Engine:
                 ExitCode.ENGINE,
                 detail=_shown(str(error).partition("\n")[0][:200]),
             ) from None
-        found = _version(version["Version"])
-        if found < OLDEST_ENGINE:
+        if _version(version["ApiVersion"]) < OLDEST_API:
             raise ChainError(
                 Problem(
                     "Docker engine",
@@ -164,6 +164,8 @@ class Engine:
                 network="host",
                 secrets=secrets,
                 cache=cache,
+                # It tells when it was made, so that each build would have another identity, with the same contents too.
+                provenance=False,
                 progress="plain",
                 load=True,
                 stream_logs=True,
@@ -365,7 +367,7 @@ def _state(item: Container) -> ContainerState:
         state=state["Status"],
         health=state.get("Health", {}).get("Status", ""),
         restarts=attrs.get("RestartCount", 0),
-        image_id=item.labels.get("com.docker.compose.image", ""),
+        image_id=attrs["Image"],  # Compose's own label may name, of an image for many platforms, the one for this
         started_at=state.get("StartedAt", ""),
         exit_code=state.get("ExitCode", 0),
         folder=item.labels.get(LABEL_FOLDER, ""),

@@ -18,7 +18,7 @@ if lab := os.environ.get("CHAIN_LAB_HOST"):
     os.environ["DOCKER_HOST"] = lab  # before anything asks for an engine
 
 from ground import IN_LAB, NATIVE, Ground
-from leftovers import alone, remove_leftovers
+from leftovers import alone, place, remove_leftovers
 from scene import Chain, two_exits
 from world import INTERNET_HOST, UNANSWERED, World
 
@@ -48,7 +48,7 @@ def ground() -> Ground:
 def engine(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An engine on which no other run of the scenarios is, and nothing of an earlier one."""
     share = os.environ.get("CHAIN_LAB_SHARE")
-    with alone("lab" if lab else "native"):
+    with alone(place()):
         remove_leftovers(
             Path(share) if share else tmp_path_factory.getbasetemp().parent, PROJECTS | {ground.site.project}
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
 
 COMPOSE = "com.docker.compose.project"
 OUTSIDE_COMPOSE = "chain-test-"  # begins the names of what a test makes without Compose
+
+
+def place() -> str:
+    """Name the engine at hand, for what is kept of its runs: the virtual machine's, this machine's, or another."""
+    if os.environ.get("CHAIN_LAB_HOST"):
+        return "lab"
+    host = os.environ.get("DOCKER_HOST")
+    return f"at-{hashlib.sha256(host.encode()).hexdigest()[:8]}" if host else "native"
 
 
 @contextmanager

@@ -28,7 +28,7 @@ if lab := os.environ.get("CHAIN_LAB_HOST"):
 from faults import faults_for  # noqa: E402 - the folders are put on the path above
 from ground import IN_LAB, NATIVE, Ground  # noqa: E402
 from leaks import ENOUGH, leaked_through, watched  # noqa: E402
-from leftovers import alone, remove_leftovers  # noqa: E402
+from leftovers import alone, place, remove_leftovers  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from scene import Chain, deaf_providers, from_afar, new_token, two_exits  # noqa: E402
@@ -209,20 +209,20 @@ def main() -> int:
     ground = IN_LAB if lab else NATIVE
     names = options.only or list(faults_for(ground))
     deadline = time.monotonic() + 60 * options.minutes
-    place = "lab" if lab else "native"
+    engine = place()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "chain", "soak")
     described = [
         *images.describe(["entry", "exit-l2tp", "exit-wireguard"]).values(),
         *World(Path(), Engine()).wanted_images(),
     ]
     versions = hashlib.sha256(" ".join(sorted(image.name for image in described)).encode()).hexdigest()[:12]
-    file = cache / f"{place}-{versions}.jsonl"
+    file = cache / f"{engine}-{versions}.jsonl"
     if options.fresh:
         file.unlink(missing_ok=True)
     log = Log(file)
-    folder = Path(os.environ.get("CHAIN_LAB_SHARE") or cache, "soak-world")
+    folder = Path(os.environ.get("CHAIN_LAB_SHARE") or cache, f"soak-world-{engine}")
     todo = plan(log, names, options.starts, options.kills)
-    with alone(place):
+    with alone(engine):
         remove_leftovers(folder, frozenset({"chain-yard", ground.site.project}))
         shutil.rmtree(folder, ignore_errors=True)
         if todo:

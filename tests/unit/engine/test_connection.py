@@ -14,7 +14,7 @@ import pytest
 from chain.api.preflight import together
 from chain.checks import DockerNetwork
 from chain.engine import connection
-from chain.engine.connection import OLDEST_ENGINE, Engine, _builder_line, _network, _version, log_lines
+from chain.engine.connection import OLDEST_API, Engine, _builder_line, _network, _version, log_lines
 from chain.errors import ChainError, ExitCode
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 def test_versions_are_read_from_what_engines_say(text: str, version: tuple[int, int]) -> None:
     assert _version(text) == version
-    assert _version("25.0.0") >= OLDEST_ENGINE > _version("24.0.9")
+    assert _version("1.44") >= OLDEST_API > _version("1.43")
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_an_engine_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
 
 
 @contextmanager
-def old_engine(folder: Path) -> Iterator[str]:
-    """Answer on a socket as an engine of 2023 does when it is asked for its version; give the socket's address."""
+def engine_of(version: str, api: str, folder: Path) -> Iterator[str]:
+    """Answer on a socket as an engine does when it is asked for its version; give the socket's address."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = {"Version": "24.0.7", "ApiVersion": "1.43", "MinAPIVersion": "1.12", "KernelVersion": "6.1.0"}
+            found = {"Version": version, "ApiVersion": api, "MinAPIVersion": "1.12", "KernelVersion": "6.1.0"}
             body = json.dumps(found).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -147,7 +147,7 @@ def test_an_engine_and_a_compose_that_are_too_old_are_named_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", docker_command(tmp_path, "v2.23.3", ""))
-    with old_engine(tmp_path) as address:
+    with engine_of("24.0.7", "1.43", tmp_path) as address:
         monkeypatch.setenv("DOCKER_HOST", address)
         engine = Engine()
         with pytest.raises(ChainError) as refused:
@@ -160,6 +160,14 @@ def test_an_engine_and_a_compose_that_are_too_old_are_named_together(
             "    → install the plugin docker-compose, 2.24 or newer",
         ],
     ]
+
+
+def test_an_engine_is_known_by_what_it_can_and_not_by_its_builders_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with engine_of("2.0.0-beta.24", "1.56", tmp_path) as address:
+        monkeypatch.setenv("DOCKER_HOST", address)
+        Engine().check()
 
 
 def test_the_docker_commands_plugins_are_known_by_their_versions(
