@@ -55,7 +55,7 @@ class HostTrial:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._pool = ThreadPoolExecutor(max_workers=2)
+        self._pool = ThreadPoolExecutor(max_workers=3)
         self._exits: set[tuple[str, str]] | None = None  # name and kind of those that were asked for
 
     def __enter__(self) -> Self:
@@ -70,6 +70,7 @@ class HostTrial:
         if self._engine.has_image(image):
             self._looking = self._pool.submit(look, image, self._engine)
             self._trying = self._pool.submit(try_kernel, loaded, self._engine)
+            self._pool.submit(self._engine.prepare_compose)
             self._exits = _exits(loaded)
 
     def result(self, loaded: Loaded) -> tuple[Look, list[Finding]]:
@@ -117,7 +118,6 @@ def check_listed(loaded: Loaded, engine: Engine) -> None:
 def check_host(loaded: Loaded, engine: Engine, progress: Progress, trial: HostTrial) -> None:
     """Check what only containers and the engine's lists can tell. Raises ChainError with all that is wrong."""
     publishers, networks = engine.publishers(loaded.topology.port), engine.networks()
-    engine.prepare_compose()
     seen, tried = trial.result(loaded)
     if seen.host is None:
         progress.note(f"warning: {seen.why_not}; its routes and ports were not checked")

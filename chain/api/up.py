@@ -47,9 +47,7 @@ class Outcome:
 def up(project: Project, engine: Engine, progress: Progress, wait_seconds: float) -> Outcome:
     """Do what is missing, in order. Raises ChainError; CONFIG and ENGINE mean that nothing was touched."""
     with HostTrial(engine) as trial:
-        loaded = check(project, engine, progress)
-        if not runs(loaded, engine):
-            trial.begin(loaded)
+        loaded = check(project, engine, progress, trial)
         build_missing(loaded, engine, progress)  # minutes, in which clients may be added
         with changing(project):
             loaded = loading.load(project, engine)
@@ -73,12 +71,21 @@ def dry_run(project: Project, engine: Engine, progress: Progress) -> tuple[Step,
     return steps
 
 
-def check(project: Project, engine: Engine, progress: Progress) -> Loaded:
-    """Load a project, and refuse what can't come up. Raises ChainError (CONFIG, ENGINE); touches nothing."""
+def check(project: Project, engine: Engine, progress: Progress, trial: HostTrial | None = None) -> Loaded:
+    """Load a project, and refuse what can't come up. Raises ChainError (CONFIG, ENGINE); touches nothing.
+
+    A trial is begun as soon as it can be, where containers will most likely have to be started.
+    """
     with progress.step("Checking the configuration"):
         loaded = loading.load(project, engine)
         check_folder(loaded)
-        together(engine.check, engine.check_compose)
+
+        def check_engine() -> None:
+            engine.check()
+            if trial and not runs(loaded, engine):
+                trial.begin(loaded)
+
+        together(check_engine, engine.check_compose)
     check_owner(loaded, engine)
     return loaded
 
