@@ -31,6 +31,8 @@ def read(name: str, line: bytes) -> ExitReport:
         exit=name,
         state=printable(report.state, WORD),
         cause=printable(report.cause, SENTENCE),
+        advice=printable(report.advice, SENTENCE),
+        warning=printable(report.warning, SENTENCE),
         tunnel_address=printable(report.tunnel_address, WORD),
     )
 

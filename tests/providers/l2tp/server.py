@@ -17,7 +17,7 @@ from typing import Any
 DEFAULTS: dict[str, Any] = {
     "outside": "",  # own address on the network that clients' packets leave by; empty: no NAT
     "local": "192.168.77.1",
-    "pool": "192.168.77.10-192.168.77.200",
+    "pool": "192.168.77.10-192.168.77.200",  # empty: customers get no address
     "ike_versions": [1, 2],
     "crypto": "modern",  # or "legacy": nothing but what is old
     "ike": [],  # proposals, instead of those that `crypto` means
@@ -26,6 +26,8 @@ DEFAULTS: dict[str, Any] = {
     "mtu": 1400,
     "ike_rekey": "4h",
     "esp_rekey": "1h",
+    "xl2tpd_global": [],  # further lines of xl2tpd.conf
+    "xl2tpd_lns": [],
 }
 PROPOSALS = {
     "modern": (["aes256-sha256-modp2048", "aes256-sha256-ecp256"], ["aes256gcm16", "aes256-sha256"]),
@@ -119,19 +121,19 @@ swanctl {
 
 
 def configure_l2tp(settings: dict[str, Any]) -> None:
-    write(
-        "/run/xl2tpd.conf",
-        f"""\
-[global]
-port = 1701
-[lns default]
-ip range = {settings["pool"]}
-local ip = {settings["local"]}
-hostname = provider
-require authentication = yes
-pppoptfile = /run/ppp.options
-""",
-    )
+    lines = [
+        "[global]",
+        "port = 1701",
+        *settings["xl2tpd_global"],
+        "[lns default]",
+        *([f"ip range = {settings['pool']}"] if settings["pool"] else []),
+        f"local ip = {settings['local']}",
+        "hostname = provider",
+        "require authentication = yes",
+        "pppoptfile = /run/ppp.options",
+        *settings["xl2tpd_lns"],
+    ]
+    write("/run/xl2tpd.conf", "\n".join(lines) + "\n")
     refused = "\n".join(f"refuse-{kind}" for kind in ("pap", "chap", "mschap", "mschap-v2") if kind != settings["auth"])
     write(
         "/run/ppp.options",

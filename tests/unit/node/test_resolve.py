@@ -86,5 +86,5 @@ def test_an_address_is_nothing_to_ask_about(address: str) -> None:
 
 
 def test_without_resolvers_a_name_can_not_be_resolved() -> None:
-    with pytest.raises(ResolveError, match="can't be resolved"):
+    with pytest.raises(ResolveError):
         asyncio.run(resolve("vpn.example.org", ()))
