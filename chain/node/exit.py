@@ -176,7 +176,8 @@ class Exit:
         if state != self._state:
             self._since = time.time()
         self._state, self._found = state, found
-        self._say(f"{state}: {found.cause}", found.advice)
+        # A new dial has still the cause of the last loss, about which all has been said.
+        self._say(f"{state}: {found.cause}", "" if state == "dialling" else found.advice)
 
     def _warn(self, found: Diagnosis) -> None:
         """Warn of what is not as it should be, or of nothing any more, by an empty one."""
