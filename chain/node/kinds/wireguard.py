@@ -88,23 +88,23 @@ class WireGuard:
 
     def _meets(self) -> bool:
         """Tell whether there was a handshake since the peer was last set."""
-        meets = int(self._peer_value("latest-handshakes")[0]) > 0
+        meets = self._shown("latest-handshakes") > 0
         self._met = self._met or meets
         return meets
 
-    def _peer_value(self, what: str) -> list[str]:
-        return run("wg", "show", self.interface, what).split()[1:]  # one peer, whose key comes first
+    def _shown(self, what: str) -> int:
+        """Read the last number of what WireGuard shows of its one peer."""
+        words = run("wg", "show", self.interface, what).split()
+        return int(words[-1]) if words else 0
 
     async def mute(self, asked: str, *, stood: bool) -> Diagnosis:
-        _, sent = self._peer_value("transfer")
+        sent = self._shown("transfer")  # received, and sent
         # A tunnel that stood was revived a moment ago: only a handshake after that is worth something.
         if self._meets() or (self._met and not stood):
             return (causes.LOST if stood else causes.HANDSHAKE_ONLY).found(asked=asked)
-        if said := await objection(self._server, self._port):
-            return said
-        if stood:
+        if stood:  # clients wait for another exit, and what the network says the next dial will tell
             return causes.HANDSHAKE_LOST.found(asked=asked)
-        return causes.NO_HANDSHAKE.found(sent=sent, port=self._port)
+        return await objection(self._server, self._port) or causes.NO_HANDSHAKE.found(sent=sent, port=self._port)
 
     async def lost(self) -> Diagnosis:
         if self._daemon is None:

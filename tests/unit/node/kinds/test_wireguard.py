@@ -50,6 +50,7 @@ def test_the_servers_name_is_resolved_by_the_runtime_and_not_by_the_kind(kind: K
         (False, ["0", "1700000000"], None, causes.HANDSHAKE_ONLY),
         (False, ["1700000000", "0"], None, causes.HANDSHAKE_ONLY),  # the last revival came too late for one
         (True, ["1700000000", "0"], None, causes.HANDSHAKE_LOST),
+        (True, ["1700000000", "0"], causes.UNREACHABLE, causes.HANDSHAKE_LOST),  # at once
         (True, ["1700000000", "1700000009"], None, causes.LOST),
     ],
 )
