@@ -106,8 +106,8 @@ KEY_GUESSED = Cause(
     "l2tp",
     "key-guessed",
     "most likely the pre-shared key is wrong: the server answered until the key came into play, and then {evidence}",
-    "compare `secrets/…vpn_ipsec_psk` with what the provider says, letter by letter, then `chain up`; with IKEv1 hardly any"
-    " server says so in words, so that it may be something else: `chain logs exit-NAME`",
+    "compare `secrets/…vpn_ipsec_psk` with what the provider says, letter by letter, then `chain up`; with IKEv1 hardly"
+    " any server says so in words, so that it may be something else: `chain logs exit-NAME`",
 )
 IDENTITY = Cause(
     "l2tp",
