@@ -40,7 +40,7 @@ class Fault:
     cause: Cause
     options: dict[str, Any] = field(default_factory=dict)  # of the exit
     server: dict[str, Any] = field(default_factory=dict)  # settings of the L2TP provider
-    rules: str = ""  # statements of nftables, on what comes in at the provider
+    rules: str = ""  # statements of nftables, on what comes in at the provider, and on what it sends
     evidence: str = ""  # words of the message
 
 
@@ -112,8 +112,12 @@ class Exit:
                 self._server.write_text(json.dumps(json.loads(self._before[self._server]) | fault.server))
                 self._restart_provider()
             if fault.rules:
-                hook = "type filter hook input priority -10"
-                self._inside(provider, f"table inet fault {{ chain i {{ {hook}; {fault.rules} }}; }}\n")
+                # Both ways: a server may still send what belongs to a session of before.
+                chains = "".join(
+                    f"chain {hook}s {{ type filter hook {hook} priority -10; {fault.rules} }}; "
+                    for hook in ("input", "output")
+                )
+                self._inside(provider, f"table inet fault {{ {chains}}}\n")
             self.dial()
             yield
         finally:
