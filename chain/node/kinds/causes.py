@@ -188,7 +188,8 @@ L2TP_SILENT = Cause(
     "l2tp-silent",
     "the server does not answer over L2TP, though packets come back through ESP ({received} bytes received, {sent}"
     " sent)",
-    "the server may hold an old session of this account: wait some minutes; `chain logs exit-NAME` shows more",
+    "the server may hold an old session of this account: wait some minutes; then try `esp: {{encapsulation: udp}}`, in"
+    " case ESP passes in one direction only",
 )
 L2TP_REFUSED = Cause(
     "l2tp",
