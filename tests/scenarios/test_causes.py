@@ -102,15 +102,13 @@ class Exit:
 
     @contextmanager
     def broken(self, fault: Fault) -> Iterator[None]:
-        """Begin to dial anew under a fault; all is whole again at the end, but nothing has dialled yet."""
+        """Begin to dial anew under a fault. At its end the provider's settings stay, for `mend` or the next one."""
         provider = self._world.container(self._provider.name)
         settings = json.loads(self._before[self._settings])
         settings["options"] |= fault.options
+        self._server_has(json.dumps(json.loads(self._before[self._server]) | fault.server))
         try:
             self._settings.write_text(json.dumps(settings))
-            if fault.server:
-                self._server.write_text(json.dumps(json.loads(self._before[self._server]) | fault.server))
-                self._restart_provider()
             if fault.rules:
                 # Both ways: a server may still send what belongs to a session of before.
                 chains = "".join(
@@ -123,15 +121,22 @@ class Exit:
         finally:
             if fault.rules:
                 self._inside(provider, "delete table inet fault\n")
-            for file, text in self._before.items():
-                file.write_text(text)
-            if fault.server:
-                self._restart_provider()
+            self._settings.write_text(self._before[self._settings])
+
+    def mend(self) -> None:
+        """Make all whole, and wait until the exit is open."""
+        self._server_has(self._before[self._server])
+        self.dial()
+        self.opens()
 
     def dial(self) -> None:
         docker("restart", "-t", "1", self._chain.container(f"exit-{self.name}"))
 
-    def _restart_provider(self) -> None:
+    def _server_has(self, settings: str) -> None:
+        """Have the provider start anew with these settings, unless it has them."""
+        if json.loads(settings) == json.loads(self._server.read_text()):
+            return
+        self._server.write_text(settings)  # in place: it is mounted as a file
         before = self._ready()
         docker("restart", "-t", "1", self._world.container(self._provider.name))
         eventually(lambda: self._ready() > before, 60 * self._patience, f"{self._provider.name} is ready")
@@ -181,8 +186,7 @@ def shape(sentence: str) -> str:
 
 def guarded(found: Exit) -> Iterator[Exit]:
     yield found
-    found.dial()
-    found.opens()
+    found.mend()
 
 
 @pytest.fixture(scope="module")
