@@ -34,7 +34,7 @@ async def resolve(name: str, resolvers: tuple[str, ...]) -> str:
         try:
             addresses = await asyncio.wait_for(_ask(name, resolver), _ATTEMPT_SECONDS)
         except (OSError, TimeoutError, ValueError) as error:
-            reasons.append(f"{resolver}: {error or 'no answer'}")
+            reasons.append(f"{resolver}: {str(error) or 'no answer'}")
             continue
         if addresses:
             return addresses[0]
