@@ -74,7 +74,7 @@ L2TP = {
         server={"pool": "192.168.77.10-192.168.77.10", "xl2tpd_lns": ["no ip range = 192.168.77.10-192.168.77.10"]},
         evidence="No available IP address",
     ),
-    "no address": Fault(causes.NO_ADDRESS, server={"pool": ""}),
+    "no address": Fault(causes.NO_ADDRESS, server={"xl2tpd_lns": ["assign ip = no"]}),
     "unknown name": Fault(causes.NAME, options={"server": "nobody.example"}, evidence="no such name"),
 }
 WIREGUARD = {

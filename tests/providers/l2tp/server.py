@@ -17,7 +17,7 @@ from typing import Any
 DEFAULTS: dict[str, Any] = {
     "outside": "",  # own address on the network that clients' packets leave by; empty: no NAT
     "local": "192.168.77.1",
-    "pool": "192.168.77.10-192.168.77.200",  # empty: customers get no address
+    "pool": "192.168.77.10-192.168.77.200",
     "ike_versions": [1, 2],
     "crypto": "modern",  # or "legacy": nothing but what is old
     "ike": [],  # proposals, instead of those that `crypto` means
@@ -126,7 +126,7 @@ def configure_l2tp(settings: dict[str, Any]) -> None:
         "port = 1701",
         *settings["xl2tpd_global"],
         "[lns default]",
-        *([f"ip range = {settings['pool']}"] if settings["pool"] else []),
+        f"ip range = {settings['pool']}",
         f"local ip = {settings['local']}",
         "hostname = provider",
         "require authentication = yes",

@@ -81,7 +81,7 @@ def ike_loss(lines: Iterable[str]) -> Diagnosis:
 _L2TP = (
     (r"authentication failed", causes.CREDENTIALS),
     (r"terminated by peer.*(?:refused to auth|[Aa]uthenticat)", causes.PPP_AUTH),
-    (r"Could not determine local IP address", causes.NO_ADDRESS),
+    (r"Could not determine (?:local|remote) IP address", causes.NO_ADDRESS),
     (r"Couldn't open (?:the )?/dev/ppp", causes.NO_PPP),
     (r"PPPoL2TP socket", causes.NO_KERNEL_L2TP),
     (r"No response to \d+ echo-requests", causes.PPP_LOST),
