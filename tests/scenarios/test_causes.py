@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -180,8 +181,8 @@ class Exit:
 
 def shape(sentence: str) -> str:
     """Turn a sentence of the table into a pattern: any evidence will do."""
-    parts = re.split(r"\{[a-z]+\}", sentence.replace("{{", "\0").replace("}}", "\1"))
-    return ".+".join(re.escape(part.replace("\0", "{").replace("\1", "}")) for part in parts)
+    parts = string.Formatter().parse(sentence)
+    return "".join(re.escape(literal) + (".+" if name else "") for literal, name, _, _ in parts)
 
 
 def guarded(found: Exit) -> Iterator[Exit]:
