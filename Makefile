@@ -1,6 +1,6 @@
 # The few commands that people type. What they do stands in tests/run.sh, tests/lab and tests/providers/demo.py.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-engines check lab lab-down goldens lock sbom bench soak venv
+.PHONY: help demo demo-down test test-engines check lab lab-down goldens docs lock sbom bench soak venv
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,6 +30,9 @@ lab-down: ## switch it off
 
 goldens: venv ## write the expected files of tests/golden and tests/errors and the schema anew; read the difference before a commit
 	@.venv/bin/python -m pytest -q --regenerate tests/golden tests/errors tests/unit/config/test_schema.py
+
+docs: venv ## write the table of docs/troubleshooting.md anew, from chain/node/kinds/causes.py
+	@.venv/bin/python -m pytest -q --regenerate tests/golden/test_docs.py
 
 sbom: venv ## list what each image carries, as CycloneDX, in sbom/
 	@PYTHONPATH=. .venv/bin/python tests/lab/sbom.py sbom

@@ -16,7 +16,7 @@ from chain import __version__
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from chain.api.load import Loaded
     from chain.api.project import Project
@@ -472,7 +472,11 @@ def _print_exits(found: dict[str, Any]) -> None:
         ]
         for exit_ in found["exits"]
     ]
-    _table(["exit", "kind", "state", "since", "latency", "cause"], rows)
+    notes = [
+        [f"{sign} {exit_[key]}" for key, sign in (("warning", "warning:"), ("advice", "→")) if exit_.get(key)]
+        for exit_ in found["exits"]
+    ]
+    _table(["exit", "kind", "state", "since", "latency", "cause"], rows, notes)
     for group in found["groups"]:
         if group["exit"] is None:
             typer.echo(f"group {group['name']}: blocked, no exit is open")
@@ -508,7 +512,10 @@ def _size(count: int) -> str:
     return f"{size:.1f} TB"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> None:
+def _table(header: list[str], rows: list[list[str]], notes: Sequence[Iterable[str]] = ()) -> None:
+    """Print rows in columns. `notes`: lines below each row."""
     widths = [max(len(row[index]) for row in [header, *rows]) for index in range(len(header))]
-    for row in [header, *rows]:
+    for row, below in zip([header, *rows], [(), *(notes or [()] * len(rows))], strict=True):
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        for line in below:
+            typer.echo(f"    {line}")

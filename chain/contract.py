@@ -179,6 +179,8 @@ class ExitReport:
     state: str  # locked, dialling, up, down
     since: float  # Unix time
     cause: str
+    advice: str = ""  # what to try about the cause, or about the warning while there is one
+    warning: str = ""  # what is not as it should be though the exit is up
     tunnel_address: str = ""
     latency_ms: float | None = None
     rx_bytes: int = 0

@@ -223,6 +223,8 @@ class Agent:
                 "state": "silent",
                 "since": self._gone_since.get(name),
                 "cause": "the exit's container does not report",
+                "advice": f"`chain logs exit-{name}` shows why",
+                "warning": "",
                 "open": False,
             }
         return {
@@ -231,6 +233,8 @@ class Agent:
             "state": report.state,
             "since": report.since,
             "cause": report.cause,
+            "advice": report.advice,
+            "warning": report.warning,
             "open": name in self._open,
             "tunnel_address": report.tunnel_address or None,
             "latency_ms": report.latency_ms,

@@ -36,6 +36,8 @@ def read(name: str, line: bytes) -> ExitReport:
         since=report.since if 0 <= report.since <= now + AHEAD else now,
         state=printable(report.state, WORD),
         cause=printable(report.cause, SENTENCE),
+        advice=printable(report.advice, SENTENCE),
+        warning=printable(report.warning, SENTENCE),
         tunnel_address=printable(report.tunnel_address, WORD),
     )
 

@@ -320,8 +320,13 @@ def _not_up(name: str, engine: Engine, status: dict[str, Any] | None, broken: li
 
 
 def stragglers(status: dict[str, Any]) -> list[Problem]:
-    """Say which exits are not open, and why."""
-    return [problem for problem, _ in _closed(status)]
+    """Say which exits are not open, and why, and of which that are there is something to say."""
+    warned = [
+        Problem(f"exit {exit_['name']}", exit_["warning"], exit_["advice"])
+        for exit_ in status["exits"]
+        if exit_["open"] and exit_.get("warning")
+    ]
+    return [*(problem for problem, _ in _closed(status)), *warned]
 
 
 def _closed(status: dict[str, Any] | None) -> list[tuple[Problem, str]]:
@@ -330,7 +335,7 @@ def _closed(status: dict[str, Any] | None) -> list[tuple[Problem, str]]:
             Problem(
                 f"exit {exit_['name']}",
                 f"{exit_['state']}: {exit_['cause']}",
-                f"`chain logs exit-{exit_['name']}` shows more",
+                exit_.get("advice") or f"`chain logs exit-{exit_['name']}` shows more",
             ),
             exit_["name"],
         )

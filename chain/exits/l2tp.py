@@ -35,6 +35,7 @@ def _lifetime(value: str) -> str:
 
 Lifetime = Annotated[Duration, AfterValidator(_lifetime)]
 PppAuth = Literal["pap", "chap", "mschap-v2"]
+Encapsulation = Literal["auto", "udp"]
 
 # Offered by default: what servers of the last ten years accept and nobody has broken.
 MODERN_IKE = ("aes256-sha256-modp2048", "aes128-sha256-modp2048", "aes256-sha256-ecp256", "aes256-sha384-ecp384")
@@ -106,6 +107,11 @@ class EspConfig(Model):
     lifetime: Lifetime = Field(
         default="1h", description="How long one set of packet keys serves; new ones come in the last third of it."
     )
+    encapsulation: Encapsulation = Field(
+        default="auto",
+        description="udp sends ESP inside UDP port 4500, for networks that block it by itself (IP protocol 50); auto"
+        " does so only behind a NAT.",
+    )
 
 
 class PppConfig(Model):
@@ -168,6 +174,7 @@ class L2tp:
             "ike_lifetime": seconds(settings.ike.lifetime),
             "esp_lifetime": seconds(settings.esp.lifetime),
             "remote_id": settings.ike.remote_id or "",
+            "encapsulation": settings.esp.encapsulation,
             "ppp_auth": list(settings.ppp.auth),
         }
 

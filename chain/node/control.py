@@ -35,7 +35,8 @@ def watch(seconds: float) -> int:
     end, printed, shown = time.monotonic() + seconds, 0.0, None
     while time.monotonic() < end:
         answer = _ask({"verb": "status"})
-        gist = [(item["name"], item["state"], item["cause"]) for item in answer.get("exits", ())], answer.get("groups")
+        said = [[item[key] for key in ("name", "state", "cause", "warning")] for item in answer.get("exits", ())]
+        gist = said, answer.get("groups")
         if gist != shown or time.monotonic() - printed > WATCH_HEARTBEAT:
             shown, printed = gist, time.monotonic()
             try:

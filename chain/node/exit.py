@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import math
 import random
 import subprocess
@@ -24,10 +25,12 @@ from chain.contract import (
 )
 from chain.node import caps, kinds, lock, netlink
 from chain.node.backoff import delay
+from chain.node.kinds import causes
 from chain.node.kinds.base import DialError, Tunnel
-from chain.node.probe import ping
+from chain.node.kinds.causes import Diagnosis
+from chain.node.probe import TRIES, largest, ping
 from chain.node.report import Reporter, statistics
-from chain.node.resolve import resolve
+from chain.node.resolve import ResolveError, resolve
 from chain.node.run import WORST_METRIC, interface_with, interfaces, ip_batch, network_of, nft, run
 from chain.node.supervise import log
 from chain.secret import read_secret
@@ -48,6 +51,7 @@ BURST = 3  # probes after a missed one, before anything is done about it
 NEAR_PATIENCE = 4.0  # seconds that a near target has for its first answer before public ones are asked too
 FIRST_ANSWER_SECONDS = 10.0  # from a dialled tunnel to its first answered probe
 REVIVE_SECONDS = 2.5  # between two attempts to revive a tunnel that has not answered yet; each ends what it began
+MTU_INTERVAL = 900.0  # seconds between two measurements of what fits through the tunnel
 STOOD_SECONDS = 30.0  # that a tunnel must have carried traffic for the next dial to follow at once
 
 
@@ -57,7 +61,8 @@ class Exit:
         self._link = self._uplink = ""
         self._server: str | None = None
         self._entry_open = False
-        self._state, self._cause, self._since = "locked", "starting", time.time()
+        self._state, self._since = "locked", time.time()
+        self._found, self._warning = Diagnosis("starting"), Diagnosis("")
         self._address = ""
         self._latency: float | None = None
         self._opened = math.inf  # when the tunnel was opened for traffic, on the monotonic clock
@@ -156,20 +161,34 @@ class Exit:
             exit=self._settings.name,
             state=self._state,
             since=self._since,
-            cause=self._cause,
+            cause=self._found.cause,
+            advice=self._warning.advice or self._found.advice,
+            warning=self._warning.cause,
             tunnel_address=self._address,
             latency_ms=None if self._latency is None else round(self._latency * 1e3, 2),
             rx_bytes=received,
             tx_bytes=sent,
         )
 
-    def _become(self, state: str, cause: str) -> None:
-        if (state, cause) == (self._state, self._cause):
+    def _become(self, state: str, found: Diagnosis) -> None:
+        if (state, found) == (self._state, self._found):
             return
         if state != self._state:
             self._since = time.time()
-        self._state, self._cause = state, cause
-        log("exit", f"{state}: {cause}")
+        self._state, self._found = state, found
+        # A new dial has still the cause of the last loss, about which all has been said.
+        self._say(f"{state}: {found.cause}", "" if state == "dialling" else found.advice)
+
+    def _warn(self, found: Diagnosis) -> None:
+        """Warn of what is not as it should be, or of nothing any more, by an empty one."""
+        if found != self._warning:
+            self._warning = found
+            self._say(f"warning: {found.cause}" if found.cause else "what was warned of is over", found.advice)
+
+    def _say(self, text: str, advice: str) -> None:
+        log("exit", text)
+        if advice:
+            log("exit", f"what to try: {advice}")
         self._reporter.changed()
 
     # The tunnel
@@ -179,13 +198,15 @@ class Exit:
         while True:
             attempt += 1
             # With the cause of the last loss, for as long as nothing better is known.
-            self._become("dialling", self._cause)
+            self._become("dialling", self._found)
             self._opened = math.inf
             try:
                 await self._one_tunnel()
+            except DialError as error:
+                self._become("down", error.found)
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-                # Mostly a DialError; others when the tunnel's interface vanishes while it is set up.
-                self._become("down", str(error))
+                # Such as when the tunnel's interface vanishes while it is set up.
+                self._become("down", Diagnosis(str(error)))
             finally:
                 self._close()
             # A tunnel that stood for a while was no failed attempt.
@@ -197,7 +218,10 @@ class Exit:
 
     async def _one_tunnel(self) -> None:
         """Dial, and stay until the tunnel is lost; always ends by raising, most often DialError."""
-        server = await resolve(self._kind.server, self._settings.bootstrap_dns)
+        try:
+            server = await resolve(self._kind.server, self._settings.bootstrap_dns)
+        except ResolveError as error:
+            raise DialError(causes.NAME.found(reasons=error)) from None
         if server != self._server:
             self._server = server
             self._load_lock()
@@ -222,14 +246,35 @@ class Exit:
         targets = await self._first_answer(near)
         interval = NEAR_INTERVAL if targets == near else PUBLIC_INTERVAL
         self._open()
-        while True:
-            await asyncio.sleep(interval)
-            if await self._ask(targets[:1]) is not None:
-                continue
-            if not await self._burst(targets):
+        measuring = asyncio.create_task(self._measure_forever(targets[0], own=targets[0] == tunnel.near))
+        try:
+            while True:
+                await asyncio.sleep(interval)
+                if await self._ask(targets[:1]) is not None or await self._burst(targets):
+                    continue
                 await self._kind.revive()
                 if not await self._burst(targets):
-                    raise DialError(f"no answer through the tunnel from {', '.join(targets)}")
+                    raise DialError(await self._kind.mute(", ".join(targets), stood=True))
+        finally:
+            measuring.cancel()
+
+    async def _measure_forever(self, target: str, *, own: bool) -> None:
+        """Warn while packets of the tunnel's full size get lost. `own`: the target is the tunnel's own far end."""
+        if not own and ipaddress.ip_address(target).is_global:
+            return  # a stranger's, who did not ask for large packets
+        name = self._kind.interface
+
+        async def passes(size: int) -> bool:
+            return await ping(target, name, size, PROBE_TIMEOUT, size) is not None
+
+        with contextlib.suppress(OSError):  # the interface is gone, which others tell
+            while True:
+                # As it was negotiated: a PPP server may allow less than it was asked for.
+                full = int(Path(f"/sys/class/net/{name}/mtu").read_text())
+                fits = await largest(full, passes)
+                found = causes.MTU.found(full=full, passing=fits, target=target, tries=TRIES) if fits else Diagnosis("")
+                self._warn(found)
+                await asyncio.sleep(MTU_INTERVAL)
 
     async def _first_answer(self, near: tuple[str, ...]) -> tuple[str, ...]:
         """Give the targets to rely on: the near ones, or public ones where no near one answers pings."""
@@ -243,7 +288,7 @@ class Exit:
                 return PUBLIC_TARGETS
             if time.monotonic() - started > FIRST_ANSWER_SECONDS:
                 asked = ", ".join(near if self._settings.probe_targets else (*near, *PUBLIC_TARGETS))
-                raise DialError(f"nothing answers through the tunnel ({asked} asked)")
+                raise DialError(await self._kind.mute(asked, stood=False))
             if time.monotonic() - revived > REVIVE_SECONDS:
                 await self._kind.revive()
                 revived = time.monotonic()
@@ -276,14 +321,14 @@ class Exit:
             netlink.set_forwarding(name, on=True)
         HEALTH.touch()
         self._opened = time.monotonic()
-        self._become("up", "a probe was answered through the tunnel")
+        self._become("up", Diagnosis("a probe was answered through the tunnel"))
 
     def _close(self) -> None:
         HEALTH.unlink(missing_ok=True)
         for name in (self._link, self._kind.interface):
             with contextlib.suppress(OSError):
                 netlink.set_forwarding(name, on=False)
-        self._address, self._latency = "", None
+        self._address, self._latency, self._warning = "", None, Diagnosis("")
 
 
 def load() -> ExitSettings:

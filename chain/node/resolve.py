@@ -20,7 +20,7 @@ _ATTEMPT_SECONDS = 2.0
 
 
 class ResolveError(RuntimeError):
-    """No bootstrap resolver gave an address."""
+    """No bootstrap resolver gave an address; the text is what became of each."""
 
 
 async def resolve(name: str, resolvers: tuple[str, ...]) -> str:
@@ -34,12 +34,12 @@ async def resolve(name: str, resolvers: tuple[str, ...]) -> str:
         try:
             addresses = await asyncio.wait_for(_ask(name, resolver), _ATTEMPT_SECONDS)
         except (OSError, TimeoutError, ValueError) as error:
-            reasons.append(f"{resolver}: {error or 'no answer'}")
+            reasons.append(f"{resolver}: {str(error) or 'no answer'}")
             continue
         if addresses:
             return addresses[0]
         reasons.append(f"{resolver}: no such name")
-    raise ResolveError(f"the server's name can't be resolved ({'; '.join(reasons)})")
+    raise ResolveError("; ".join(reasons))
 
 
 async def _ask(name: str, resolver: str) -> list[str]:

@@ -120,9 +120,15 @@ def segments(source: str, target: str, port: str) -> None:
     print("sent")
 
 
-def path_mtu(source: str, target: str, port: str, size: str) -> None:
-    """Send large datagrams that must not be fragmented, until the way is known to be narrower; print its width."""
-    channel = open_udp(source)
+def path_mtu(  # noqa: PLR0917 - as they come from the command line
+    source: str, target: str, port: str, size: str, mark: str = "0", protocol: str = ""
+) -> None:
+    """Send large datagrams that must not be fragmented, until the way is known to be narrower; print its width.
+
+    With the number of another protocol than UDP, there is no port.
+    """
+    channel = socket.socket(socket.AF_INET, socket.SOCK_RAW, int(protocol)) if protocol else open_udp(source)
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, int(mark))
     channel.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
     channel.connect((target, int(port)))
     deadline = time.monotonic() + SECONDS

@@ -35,9 +35,15 @@ def example(path: Path) -> Topology:
     return topology.build(config, REGISTRY)
 
 
-def exit_lock(settings: ExitSettings, *, server: str | None = SERVER, entry_open: bool = False) -> str:
+def exit_lock(
+    settings: ExitSettings,
+    *,
+    server: str | None = SERVER,
+    entry_open: bool = False,
+    rules: lock.UplinkRules = RULES,
+) -> str:
     return lock.exit_lock(
-        settings, link="link0", uplink="up0", tunnel="vpn0", server=server, rules=RULES, entry_open=entry_open
+        settings, link="link0", uplink="up0", tunnel="vpn0", server=server, rules=rules, entry_open=entry_open
     )
 
 
@@ -326,6 +332,26 @@ def test_on_the_uplink_only_the_tunnels_mark_may_speak_and_to_its_server_alone(w
     assert way.exit.talk("send", UPLINK, SERVER, 51821, COUNT, MARK_TUNNEL) == "0"
     assert way.exit.talk("send", UPLINK, "192.0.2.77", 51820, COUNT, MARK_TUNNEL) == "0"
     assert way.exit.seen("after_uplink") == COUNT
+
+
+@pytest.mark.parametrize(("protocol", "statement"), [("", "udp {}port 51820"), ("50", "meta l4proto esp")])
+def test_an_error_about_the_tunnels_own_packets_reaches_the_kernel(way: Way, protocol: str, statement: str) -> None:
+    """Or a router's word that they are too large would be lost, and so would they, for ever."""
+    server = "198.51.100.9"
+    join(way.provider, "far0", way.provider, "far1")
+    way.provider.ip(
+        "link set dev far0 mtu 1200",
+        "address add 198.51.100.1/24 dev far0",
+        f"neighbour add {server} lladdr 02:00:00:00:00:09 dev far0",
+    )
+    way.exit.ip(f"route add 198.51.100.0/24 via {SERVER}")
+    ask = ("path-mtu", UPLINK, server, 51820, 1400, MARK_TUNNEL, protocol)
+    way.exit.nft(exit_lock(way.settings, server=server, rules=rules_of(statement)))
+    assert way.exit.talk(*ask) == "1200"
+
+
+def rules_of(statement: str) -> lock.UplinkRules:
+    return lock.UplinkRules((statement.format("d"),), (statement.format("s"),))
 
 
 def test_in_the_tunnel_only_a_probe_may_speak(way: Way) -> None:

@@ -45,6 +45,42 @@ def test_a_probe_carries_its_mark_and_stays_in_its_interface(pair: tuple[Namespa
     assert (near.seen("after_probe"), near.seen("after_other")) == (1, 0)
 
 
+LARGE = """\
+import asyncio, sys
+from chain.node.probe import largest, ping
+async def passes(size): return await ping("10.64.0.1", "vpn0", size, 0.2, size) is not None
+print(asyncio.run(largest(1500, passes)))
+"""
+
+
+def test_the_largest_packet_that_passes_is_measured(pair: tuple[Namespace, Namespace]) -> None:
+    near, far = pair
+    assert near.python(LARGE) == "None\n"
+    far.nft("table inet small { chain i { type filter hook input priority 0; ip length > 1281 drop; }; }\n")
+    near.watch(after_large="ip length > 1281 ip frag-off & 0x4000 == 0x4000", after_pieces="ip frag-off & 0x3fff != 0")
+    assert near.python(LARGE) == "1281\n"
+    assert near.seen("after_large") > 0  # nobody may cut them in pieces
+    assert near.seen("after_pieces") == 0
+
+
+OBJECTION = """\
+import asyncio, sys
+from chain.node.probe import objection
+said = asyncio.run(objection(sys.argv[1], 500))
+print(said.cause if said else None)
+"""
+
+
+def test_who_says_that_a_server_is_not_there_is_named(pair: tuple[Namespace, Namespace]) -> None:
+    near, far = pair
+    far.nft("table inet fault { chain i { type filter hook input priority 0; udp dport 500 reject; }; }\n")
+    assert "10.64.0.1 answers `Connection refused` about UDP port 500" in near.python(OBJECTION, "10.64.0.1")
+    far.nft("flush ruleset\ntable inet fault { chain i { type filter hook input priority 0; udp dport 500 drop; }; }\n")
+    assert near.python(OBJECTION, "10.64.0.1") == "None\n"
+    near.ip("route add unreachable 203.0.113.0/24")
+    assert "no way to the server by the uplink: No route to host" in near.python(OBJECTION, "203.0.113.7")
+
+
 def test_interfaces_are_found_by_their_address(pair: tuple[Namespace, Namespace]) -> None:
     code = "from chain.node.run import interface_with as find; print(find('10.64.0.2'), find('10.64.0.1'))"
     assert pair[0].python(code) == "vpn0 None\n"

@@ -108,6 +108,24 @@ def test_tables_are_as_wide_as_what_stands_in_them(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "exit   state\nparis  up\na      down\n"
 
 
+def test_below_an_exit_stands_what_to_try(capsys: pytest.CaptureFixture[str]) -> None:
+    base = {"kind": "l2tp", "since": None, "open": True, "latency_ms": 2.5}
+    exits = [
+        base | {"name": "bern", "state": "up", "cause": "answered", "warning": "too small", "advice": "`mtu: 1280`"},
+        base | {"name": "oslo", "state": "down", "cause": "no key", "warning": "", "advice": "look"},
+        base | {"name": "rome", "state": "up", "cause": "answered"},  # of an older entry
+    ]
+    cli._print_exits({"exits": exits, "groups": []})
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "bern  l2tp  up            2.5 ms   answered",
+        "    warning: too small",
+        "    → `mtu: 1280`",
+        "oslo  l2tp  down          2.5 ms   no key",
+        "    → look",
+        "rome  l2tp  up            2.5 ms   answered",
+    ]
+
+
 def test_a_script_gets_errors_as_json(tmp_path: Path) -> None:
     done = chain("status", "--json", "-f", "nowhere.yaml", folder=tmp_path)
     assert done.returncode == ExitCode.CONFIG

@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from chain.node.kinds.causes import Diagnosis
+
 if TYPE_CHECKING:
     from chain.node.lock import UplinkRules
 
 
 class DialError(RuntimeError):
-    """The tunnel did not come up; the text is the cause that people will read."""
+    """The tunnel did not come up, or is lost; `found` is what people will read."""
+
+    def __init__(self, found: Diagnosis | str) -> None:
+        self.found = Diagnosis(found) if isinstance(found, str) else found
+        super().__init__(self.found.cause)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,10 @@ class Kind(Protocol):
     async def revive(self) -> None:
         """Do what may help without dialling again, after a probe that went unanswered."""
 
-    async def lost(self) -> str:
+    async def mute(self, asked: str, *, stood: bool) -> Diagnosis:
+        """Say why those that were asked through the tunnel do not answer. `stood`: they did before."""
+
+    async def lost(self) -> Diagnosis:
         """Wait until the tunnel is known to be lost; give the cause."""
 
     async def hang_up(self) -> None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from chain.contract import MARK_TUNNEL
 from chain.node import wireguard
+from chain.node.kinds import causes
 from chain.node.kinds.base import DialError, Tunnel
 from chain.node.lock import UplinkRules
+from chain.node.probe import objection
 from chain.node.run import CommandError, ip_batch, run, succeeds
 from chain.secret import is_wireguard_key
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chain.contract import ExitSettings
+    from chain.node.kinds.causes import Diagnosis
     from chain.node.supervise import Daemon
     from chain.secret import Secret
 
@@ -44,9 +47,11 @@ class WireGuard:
         self._near: str = options["near"]
         self._server = ""
         self._daemon: Daemon | None = None
+        self._met = False  # there was a handshake since the dial
 
     async def dial(self, server: str) -> Tunnel:
         self._server = server
+        self._met = False
         try:
             if self._daemon is not None and not self._daemon.running:
                 self._daemon = None
@@ -60,7 +65,7 @@ class WireGuard:
                 ]
             )
         except (CommandError, RuntimeError, TimeoutError) as error:
-            raise DialError(f"WireGuard could not be set up: {error}") from None
+            raise DialError(causes.NO_WIREGUARD.found(error=error)) from None
         return Tunnel(self._address.partition("/")[0], self._near)
 
     def _configure(self) -> None:
@@ -77,15 +82,36 @@ class WireGuard:
 
     async def revive(self) -> None:
         """Start a new handshake now: after a provider's restart the old session is dead for up to 15 s by protocol."""
+        self._meets()  # with the peer its last handshake is forgotten
         run("wg", "set", self.interface, "peer", self._public_key, "remove")
         self._configure()
 
-    async def lost(self) -> str:
+    def _meets(self) -> bool:
+        """Tell whether there was a handshake since the peer was last set."""
+        meets = self._shown("latest-handshakes") > 0
+        self._met = self._met or meets
+        return meets
+
+    def _shown(self, what: str) -> int:
+        """Read the last number of what WireGuard shows of its one peer."""
+        words = run("wg", "show", self.interface, what).split()
+        return int(words[-1]) if words else 0
+
+    async def mute(self, asked: str, *, stood: bool) -> Diagnosis:
+        sent = self._shown("transfer")  # received, and sent
+        # A tunnel that stood was revived a moment ago: only a handshake after that is worth something.
+        if self._meets() or (self._met and not stood):
+            return (causes.LOST if stood else causes.HANDSHAKE_ONLY).found(asked=asked)
+        if stood:  # clients wait for another exit, and what the network says the next dial will tell
+            return causes.HANDSHAKE_LOST.found(asked=asked)
+        return await objection(self._server, self._port) or causes.NO_HANDSHAKE.found(sent=sent, port=self._port)
+
+    async def lost(self) -> Diagnosis:
         if self._daemon is None:
-            await asyncio.Event().wait()
-            return ""  # not reached: the kernel's WireGuard never says that it is lost, probes do
-        await self._daemon.ended.wait()
-        return "wireguard-go died"
+            await asyncio.Event().wait()  # the kernel's WireGuard never says that it is lost, probes do
+        else:
+            await self._daemon.ended.wait()
+        return causes.DAEMON_DIED.found(what="wireguard-go died")
 
     async def hang_up(self) -> None:
         if self._daemon is not None:

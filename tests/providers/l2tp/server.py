@@ -26,6 +26,8 @@ DEFAULTS: dict[str, Any] = {
     "mtu": 1400,
     "ike_rekey": "4h",
     "esp_rekey": "1h",
+    "xl2tpd_global": [],  # further lines of xl2tpd.conf
+    "xl2tpd_lns": [],
 }
 PROPOSALS = {
     "modern": (["aes256-sha256-modp2048", "aes256-sha256-ecp256"], ["aes256gcm16", "aes256-sha256"]),
@@ -119,19 +121,19 @@ swanctl {
 
 
 def configure_l2tp(settings: dict[str, Any]) -> None:
-    write(
-        "/run/xl2tpd.conf",
-        f"""\
-[global]
-port = 1701
-[lns default]
-ip range = {settings["pool"]}
-local ip = {settings["local"]}
-hostname = provider
-require authentication = yes
-pppoptfile = /run/ppp.options
-""",
-    )
+    lines = [
+        "[global]",
+        "port = 1701",
+        *settings["xl2tpd_global"],
+        "[lns default]",
+        f"ip range = {settings['pool']}",
+        f"local ip = {settings['local']}",
+        "hostname = provider",
+        "require authentication = yes",
+        "pppoptfile = /run/ppp.options",
+        *settings["xl2tpd_lns"],
+    ]
+    write("/run/xl2tpd.conf", "\n".join(lines) + "\n")
     refused = "\n".join(f"refuse-{kind}" for kind in ("pap", "chap", "mschap", "mschap-v2") if kind != settings["auth"])
     write(
         "/run/ppp.options",

@@ -137,9 +137,11 @@ def test_a_flood_of_reports_ends_the_connection() -> None:
 
 def test_an_exits_words_can_not_steer_a_terminal() -> None:
     evil = "\x1b]0;title\x07\x9b2J\r\n\u202e" + "x" * 10_000
-    line = to_json(ExitReport(exit=evil, state=evil, since=1.0, cause=evil, tunnel_address=evil)).encode()
+    line = to_json(
+        ExitReport(exit=evil, state=evil, since=1.0, cause=evil, advice=evil, warning=evil, tunnel_address=evil)
+    ).encode()
     found = read("paris", line)
-    for text in (found.exit, found.state, found.cause, found.tunnel_address):
+    for text in (found.exit, found.state, found.cause, found.advice, found.warning, found.tunnel_address):
         assert text.isprintable()
         assert len(text) <= reports.SENTENCE
     assert (found.exit, found.cause[:9]) == ("paris", "\ufffd]0;title")

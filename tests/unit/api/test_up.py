@@ -61,6 +61,16 @@ def test_an_exit_that_is_not_open_is_named_with_its_cause() -> None:
     assert not stragglers(status(oslo="up"))
 
 
+def test_what_to_try_stands_where_it_is_known_and_warnings_are_told_too() -> None:
+    found = status(oslo="up", paris="down")
+    found["exits"][0] |= {"warning": "packets get lost", "advice": "`mtu: 1280`"}
+    found["exits"][1] |= {"warning": "", "advice": "`crypto: legacy`"}
+    assert [str(problem) for problem in stragglers(found)] == [
+        "exit paris: down: why paris\n    → `crypto: legacy`",
+        "exit oslo: packets get lost\n    → `mtu: 1280`",
+    ]
+
+
 def test_it_waits_until_all_exits_are_open(project: Project, engine: ScriptedEngine) -> None:
     engine.statuses = [None, status(paris="locked"), status(paris="dialling"), status(paris="up")]
     assert wait(load_first(project, engine), engine, Silent(), SECONDS) == status(paris="up")

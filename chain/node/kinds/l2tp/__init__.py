@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chain.contract import RUN_DIR
+from chain.node.kinds import causes
 from chain.node.kinds.base import DialError, Tunnel
 from chain.node.kinds.l2tp import files
 from chain.node.kinds.l2tp.ipsec import Ipsec
 from chain.node.kinds.l2tp.session import Session
 from chain.node.lock import UplinkRules
+from chain.node.probe import objection
 from chain.node.run import CommandError, run, succeeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chain.contract import ExitSettings
+    from chain.node.kinds.causes import Diagnosis
     from chain.secret import Secret
 
 FOLDER = Path(RUN_DIR, "l2tp")
@@ -27,7 +30,9 @@ FOLDER = Path(RUN_DIR, "l2tp")
 # server's own address. What a client sends to that address is not meant (`iif lo`), and the probes name their device.
 RULE_SERVER = 90
 
-_IKE_PORTS = "{ 500, 4500 }"
+_IKE_PORT = 500
+_IKE_PORTS = f"{{ {_IKE_PORT}, 4500 }}"
+_ESP = "meta l4proto esp"
 _L2TP = f"udp sport {files.L2TP_PORT} udp dport {files.L2TP_PORT}"
 
 
@@ -40,9 +45,11 @@ class L2tp:
 
     def __init__(self, settings: ExitSettings, secrets: Mapping[str, Secret]) -> None:
         self.server: str = settings.options["server"] or secrets["vpn_server_ip"].reveal().strip()
+        # Inside UDP it uses IKE's second port, and is never seen by itself.
+        esp = () if settings.options["encapsulation"] == "udp" else (_ESP,)
         self.rules = UplinkRules(
-            outgoing=(f"udp dport {_IKE_PORTS}", "meta l4proto esp"),
-            incoming=(f"udp sport {_IKE_PORTS}", "meta l4proto esp", f"meta ipsec exists {_L2TP}"),
+            outgoing=(f"udp dport {_IKE_PORTS}", *esp),
+            incoming=(f"udp sport {_IKE_PORTS}", *esp, f"meta ipsec exists {_L2TP}"),
             unmarked=(f"rt ipsec exists {_L2TP}",),
         )
         self._settings = settings
@@ -52,6 +59,12 @@ class L2tp:
         self._dials = 0
 
     async def dial(self, server: str) -> Tunnel:
+        try:
+            return await self._dial(server)
+        except DialError as error:
+            raise DialError(await self._explained(error.found, server)) from None
+
+    async def _dial(self, server: str) -> Tunnel:
         options = self._settings.options
         FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
         connection = files.connection(
@@ -63,6 +76,7 @@ class L2tp:
             ike_lifetime=options["ike_lifetime"],
             esp_lifetime=options["esp_lifetime"],
             remote_id=options["remote_id"],
+            encapsulation=options["encapsulation"],
         )
         await self._ipsec.connect(connection, self._secrets["vpn_ipsec_psk"])
         self._dials += 1
@@ -84,7 +98,7 @@ class L2tp:
             run("ip", *_rule("add"), "to", server, "iif", "lo", "lookup", str(self._settings.uplink.table))
             return str(json.loads(run("ip", "-json", "route", "get", server))[0]["prefsrc"])
         except (CommandError, LookupError) as error:
-            raise DialError(f"there is no way to the server by the uplink: {error}") from None
+            raise DialError(causes.NO_WAY.found(error=error)) from None
 
     @staticmethod
     def _forget_way() -> None:
@@ -98,20 +112,33 @@ class L2tp:
         try:
             await asyncio.wait({dialling, losing}, return_when=asyncio.FIRST_COMPLETED)
             if not dialling.done():
-                raise DialError(f"while dialling, {losing.result()}")
+                raise DialError(losing.result())
             return dialling.result()
         finally:
             for task in (dialling, losing):
                 task.cancel()
             await asyncio.wait({dialling, losing})
 
+    async def _explained(self, found: Diagnosis, server: str) -> Diagnosis:
+        """Say more of a silence: by what the network says of it, or by what came back through ESP until now."""
+        if found.key == causes.NO_ANSWER.key:
+            return await objection(server, _IKE_PORT) or found
+        if found.key == causes.L2TP_SILENT.key:
+            seen = await self._ipsec.traffic()
+            silent = causes.NO_L2TP if seen.in_udp else causes.ESP_BLOCKED
+            return (causes.L2TP_SILENT if seen.received else silent).found(received=seen.received, sent=seen.sent)
+        return found
+
     async def revive(self) -> None:
         """Nothing short of dialling anew would help."""
 
-    async def lost(self) -> str:
+    async def mute(self, asked: str, *, stood: bool) -> Diagnosis:
+        return (causes.LOST if stood else causes.MUTE).found(asked=asked)
+
+    async def lost(self) -> Diagnosis:
         """Watch IPsec too: after its end by the server, PPP stays up and mute for half a minute and more."""
         if self._session is None:
-            return "not dialled"
+            return causes.IPSEC_GONE.found()
         tasks = asyncio.create_task(self._session.lost()), asyncio.create_task(self._ipsec.lost())
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

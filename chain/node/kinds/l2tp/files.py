@@ -75,6 +75,7 @@ def connection(
     ike_lifetime: int,
     esp_lifetime: int,
     remote_id: str,
+    encapsulation: str,
 ) -> dict[str, Any]:
     """Give the connection as VICI's `load-conn` takes it. Lifetimes are in seconds, and never 0."""
     ike_room, esp_room = round(ike_lifetime * _IKE_ROOM), round(esp_lifetime * _ESP_ROOM)
@@ -100,6 +101,8 @@ def connection(
             "remote_addrs": [server],
             "proposals": list(ike_proposals),
             "mobike": "no",
+            # Makes the server believe in a NAT, so that ESP travels inside UDP where the network blocks it.
+            "encap": "yes" if encapsulation == "udp" else "no",
             "keyingtries": "1",
             "dpd_delay": _DPD_DELAY,
             "dpd_timeout": _DPD_TIMEOUT,

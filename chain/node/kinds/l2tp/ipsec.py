@@ -6,10 +6,13 @@ import asyncio
 import collections
 import contextlib
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chain.node.kinds import causes
 from chain.node.kinds.base import DialError
-from chain.node.kinds.l2tp import causes, files
+from chain.node.kinds.l2tp import files
+from chain.node.kinds.l2tp.lines import ike_failure, ike_loss
 from chain.node.kinds.l2tp.vici import Channel, ViciError
 from chain.node.run import succeeds
 from chain.node.supervise import Daemon
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
+    from chain.node.kinds.causes import Diagnosis
     from chain.secret import Secret
 
 _START_SECONDS = 15.0
@@ -28,6 +32,15 @@ _DYING_SECONDS = 1.0
 _DULL = ("sending DPD request", "sending keep alive")
 _ALIVE_IKE = ("ESTABLISHED", "REKEYING")
 _ALIVE_CHILD = ("INSTALLED", "UPDATING", "REKEYING", "REKEYED")
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What ESP has carried, in bytes, and whether it travels inside UDP."""
+
+    received: int = 0
+    sent: int = 0
+    in_udp: bool = False
 
 
 class Ipsec:
@@ -59,28 +72,35 @@ class Ipsec:
                     event="control-log",
                     on_event=lambda event: lines.append(event.get("msg", "")),
                 )
-        except ViciError as error:
-            raise DialError(causes.ike_failure(lines) if lines else f"IPsec could not be set up: {error}") from None
-        except TimeoutError:
-            raise DialError(causes.ike_failure(lines) if lines else "charon does not start") from None
+        except (ViciError, TimeoutError) as error:
+            if lines:
+                raise DialError(ike_failure(lines, int(connection[files.CONNECTION]["version"]))) from None
+            raise DialError(causes.IPSEC_ERROR.found(error=str(error) or "charon does not start")) from None
 
-    async def lost(self) -> str:
+    async def lost(self) -> Diagnosis:
         """Wait until the connection that `connect` brought up is gone; give the cause."""
         if self._charon is not None and self._events is not None:
             try:
                 if await self._unless_ended(self._charon, self._watch(self._events)):
-                    return causes.ike_loss(self._recent)
+                    return ike_loss(self._recent)
             except ViciError:
                 # Its connections end a moment before it does; the next dial has to know that it is gone.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._charon.ended.wait(), _DYING_SECONDS)
-        return "charon died"
+        return causes.DAEMON_DIED.found(what="charon died")
 
     async def stands(self) -> bool:
         """Tell whether there is a connection, as far as charon knows."""
         with contextlib.suppress(ViciError):
             return await self._stands()
         return False
+
+    async def traffic(self) -> Traffic:
+        """Tell what ESP has carried until now, as far as charon knows."""
+        with contextlib.suppress(ViciError):
+            for child in await self._children():
+                return Traffic(int(child["bytes-in"]), int(child["bytes-out"]), child.get("encap") == "yes")
+        return Traffic()
 
     async def disconnect(self) -> None:
         """Delete the connection, telling the server; charon stays for the next one. Repeatable."""
@@ -132,14 +152,20 @@ class Ipsec:
             await events.event()
 
     async def _stands(self) -> bool:
+        return bool(await self._children())
+
+    async def _children(self) -> list[dict[str, Any]]:
+        """List the ESP connections that stand, of IKE ones that stand."""
         found: list[dict[str, Any]] = []
         async with await Channel.open(self._socket) as channel:
             await channel.call("list-sas", event="list-sa", on_event=lambda event: found.extend(event.values()))
-        return any(
-            sa.get("state") in _ALIVE_IKE
-            and any(child.get("state") in _ALIVE_CHILD for child in sa.get("child-sas", {}).values())
+        return [
+            child
             for sa in found
-        )
+            if sa.get("state") in _ALIVE_IKE
+            for child in sa.get("child-sas", {}).values()
+            if child.get("state") in _ALIVE_CHILD
+        ]
 
     @staticmethod
     async def _unless_ended(charon: Daemon, work: Coroutine[None, None, None]) -> bool:

@@ -12,11 +12,16 @@ import os
 import re
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from chain.node.kinds import causes
 from chain.node.kinds.base import DialError, Tunnel
-from chain.node.kinds.l2tp import causes, files
+from chain.node.kinds.l2tp import files
+from chain.node.kinds.l2tp.lines import l2tp_failure, l2tp_silence
 from chain.node.supervise import Daemon, log
+
+if TYPE_CHECKING:
+    from chain.node.kinds.causes import Diagnosis
 
 FIFO = "ppp.events"  # the image's ppp-event writes there
 _DIAL_SECONDS = 30.0  # L2TP's handshake, PPP's, and the password
@@ -64,14 +69,14 @@ class Session:
             ending.cancel()
             ppp_options.unlink(missing_ok=True)  # pppd has read it by now
         if not self._up.done():
-            raise DialError(causes.l2tp_failure(self._lines) or causes.l2tp_silence(self._lines))
+            raise DialError(l2tp_failure(self._lines) or l2tp_silence(self._lines))
         return self._up.result()
 
-    async def lost(self) -> str:
+    async def lost(self) -> Diagnosis:
         """Wait for the end of the session; give the cause."""
         if self._daemon is not None:
             await self._end_of(self._daemon)
-        return causes.l2tp_failure(self._lines) or "xl2tpd died"
+        return l2tp_failure(self._lines) or causes.DAEMON_DIED.found(what="xl2tpd died")
 
     async def end(self, *, farewell: bool) -> None:
         """End both daemons, with a word to the server if it can be reached. Repeatable."""

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chain.node import kinds, lock
-from chain.node.kinds import l2tp
+from chain.node.kinds import causes, l2tp
 from chain.node.kinds.base import DialError
+from chain.node.kinds.l2tp.ipsec import Ipsec, Traffic
 from chain.node.run import CommandError
 from chain.secret import Secret
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chain.contract import ExitSettings
-    from chain.node.kinds.base import Kind
+    from chain.node.kinds.base import Kind, Tunnel
+    from chain.node.kinds.causes import Cause, Diagnosis
     from chain.topology import Topology
 
 SECRETS = {
@@ -56,6 +58,47 @@ def test_l2tp_passes_inside_ipsec_only(kind: Kind, settings: ExitSettings) -> No
     ]
     for statement in ("udp dport { 500, 4500 }", "meta l4proto esp"):
         assert f"    oifname eth1 meta mark 1 ip daddr 192.0.2.7 {statement} accept\n" in text
+
+
+def test_esp_in_udp_alone_is_let_out_where_it_is_to_travel_so(built: Callable[[str], Topology], minimal: str) -> None:
+    text = minimal.replace("{kind: l2tp}", "{kind: l2tp, esp: {encapsulation: udp}}")
+    rules = kinds.create(built(text).exits[0].settings, SECRETS).rules
+    assert rules.outgoing == ("udp dport { 500, 4500 }",)
+    assert rules.incoming == ("udp sport { 500, 4500 }", "meta ipsec exists udp sport 1701 udp dport 1701")
+    assert rules.unmarked == ("rt ipsec exists udp sport 1701 udp dport 1701",)
+
+
+@pytest.mark.parametrize(
+    ("before", "traffic", "after"),
+    [
+        (causes.L2TP_SILENT, Traffic(0, 672), causes.ESP_BLOCKED),
+        (causes.L2TP_SILENT, Traffic(0, 672, in_udp=True), causes.NO_L2TP),
+        (causes.L2TP_SILENT, Traffic(84, 672), causes.L2TP_SILENT),
+        (causes.NO_ANSWER, Traffic(), causes.UNREACHABLE),
+        (causes.CREDENTIALS, Traffic(), causes.CREDENTIALS),
+    ],
+)
+def test_a_silence_is_told_by_what_came_back(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch, before: Cause, traffic: Traffic, after: Cause
+) -> None:
+    async def seen(_: object) -> Traffic:
+        return traffic
+
+    async def objection(server: str, port: int) -> Diagnosis:
+        assert (server, port) == ("192.0.2.7", 500)
+        return causes.UNREACHABLE.found(sender="192.0.2.1", word="No route to host", port=port)
+
+    async def dial(_: object, __: str) -> Tunnel:
+        raise DialError(before.found(received=0, sent=0, line=""))
+
+    monkeypatch.setattr(Ipsec, "traffic", seen)
+    monkeypatch.setattr(l2tp, "objection", objection)
+    monkeypatch.setattr(l2tp.L2tp, "_dial", dial)
+    with pytest.raises(DialError) as failed:
+        asyncio.run(kind.dial("192.0.2.7"))
+    assert failed.value.found.key == after.key
+    if after.key.startswith(("esp", "no-l2tp")):
+        assert "(0 bytes received, 672 sent)" in failed.value.found.cause
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ def connection(**changes: Any) -> dict[str, Any]:
         "ike_lifetime": 28800,
         "esp_lifetime": 3600,
         "remote_id": "",
+        "encapsulation": "auto",
     }
     made: dict[str, Any] = files.connection(**(settings | changes))[files.CONNECTION]
     return made
@@ -87,6 +88,11 @@ def connection(**changes: Any) -> dict[str, Any]:
 def test_any_identity_will_do_unless_one_is_named() -> None:
     assert connection()["remote"]["id"] == "%any"
     assert connection(remote_id="vpn.example.com")["remote"]["id"] == "vpn.example.com"
+
+
+def test_esp_goes_in_udp_only_when_told_to() -> None:
+    assert connection()["encap"] == "no"
+    assert connection(encapsulation="udp")["encap"] == "yes"
 
 
 def test_only_l2tp_goes_through_ipsec_and_leaves_with_the_mark() -> None:

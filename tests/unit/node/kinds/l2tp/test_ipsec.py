@@ -12,7 +12,7 @@ import pytest
 
 from chain.node.kinds.base import DialError
 from chain.node.kinds.l2tp import ipsec
-from chain.node.kinds.l2tp.ipsec import Ipsec
+from chain.node.kinds.l2tp.ipsec import Ipsec, Traffic
 from chain.secret import Secret
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ async def serve(reader, writer):
             for line in lines: writer.write(event("control-log", {{"msg": line}}))
             if lines: answer = {{"success": "no", "errmsg": "establishing CHILD_SA 'l2tp' failed"}}
         if name == "list-sas" and alive:
-            child = {{"l2tp-1": {{"state": "INSTALLED"}}}}
+            child = {{"l2tp-1": {{"state": "INSTALLED", "bytes-in": "0", "bytes-out": "168", "encap": "yes"}}}}
             writer.write(event("list-sa", {{"l2tp": {{"state": "ESTABLISHED", "child-sas": child}}}}))
         writer.write(packet(b"\\1" + encode(answer)))
 
@@ -106,7 +106,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
 
 
 async def connect(made: Ipsec) -> None:
-    await made.connect({"l2tp": {}}, Secret('a"b'))
+    await made.connect({"l2tp": {"version": "1"}}, Secret('a"b'))
 
 
 def told(folder: Path, word: str) -> None:
@@ -117,8 +117,10 @@ def told(folder: Path, word: str) -> None:
 def test_it_connects_and_the_key_arrives_as_it_is(play: Play, capfd: pytest.CaptureFixture[str]) -> None:
     async def use(made: Ipsec) -> None:
         assert not await made.stands()
+        assert await made.traffic() == Traffic()
         await connect(made)
         assert await made.stands()
+        assert await made.traffic() == Traffic(0, 168, in_udp=True)
 
     play(CHARON.format(lines=[]), use)
     log = capfd.readouterr().err
@@ -129,14 +131,18 @@ def test_it_connects_and_the_key_arrives_as_it_is(play: Play, capfd: pytest.Capt
 def test_a_refusal_is_told_by_its_cause(play: Play) -> None:
     async def use(made: Ipsec) -> None:
         for _ in range(2):  # charon stays
-            with pytest.raises(DialError, match="no proposal chosen"):
+            with pytest.raises(DialError, match="NO_PROPOSAL_CHOSEN"):
                 await connect(made)
 
     play(CHARON.format(lines=["initiating", "received NO_PROPOSAL_CHOSEN error notify"]), use)
 
 
 @pytest.mark.parametrize(
-    ("word", "cause"), [("delete", "the server ended the IPsec connection"), ("die", "charon died")]
+    ("word", "cause"),
+    [
+        ("delete", "the server ended the IPsec connection"),
+        ("die", "a program of the exit ended by itself: charon died"),
+    ],
 )
 def test_an_end_is_known_with_its_cause(play: Play, tmp_path: Path, word: str, cause: str) -> None:
     async def use(made: Ipsec) -> str:
@@ -146,7 +152,7 @@ def test_an_end_is_known_with_its_cause(play: Play, tmp_path: Path, word: str, c
         await asyncio.sleep(0.1)
         assert not losing.done()
         told(tmp_path, word)
-        return await losing
+        return (await losing).cause
 
     assert play(CHARON.format(lines=[]), use) == cause
 

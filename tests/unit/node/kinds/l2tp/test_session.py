@@ -120,7 +120,7 @@ def test_a_server_that_falls_silent_is_given_up(play: Play, monkeypatch: pytest.
 def test_a_loss_is_known_with_its_cause(play: Play, script: str, cause: str) -> None:
     async def use(made: Session) -> str:
         await dial(made)
-        return await made.lost()
+        return (await made.lost()).cause
 
     assert re.search(cause, play(f"{UP}; {script}", use))
 

@@ -1,0 +1,293 @@
+"""Why a tunnel does not come up, is lost, or carries less than it should: all that people are told about it. Pure.
+
+docs/troubleshooting.md is made of this table (`make docs`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found: the cause with its evidence, and what to try. `key`: its row in the table, if it is of there."""
+
+    cause: str
+    advice: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One row. `{…}` in sentence and advice stands for evidence; `kind` is empty for what every kind can meet."""
+
+    kind: str
+    key: str
+    sentence: str
+    advice: str
+
+    def found(self, **evidence: object) -> Diagnosis:
+        return Diagnosis(self.sentence.format(**evidence), self.advice.format(**evidence), self.key)
+
+
+# Of every kind
+
+NAME = Cause(
+    "",
+    "name",
+    "the server's name can't be resolved ({reasons})",
+    "`no such name`: look for a typing error in it; `no answer`: this machine does not reach the resolvers of"
+    " `bootstrap_dns`, name others there",
+)
+NO_WAY = Cause(
+    "",
+    "no-way",
+    "there is no way to the server by the uplink: {error}",
+    "look at the exit's `uplink`: its network must exist and its gateway must be right; without one, look whether the"
+    " host itself has a way out",
+)
+UNREACHABLE = Cause(
+    "",
+    "unreachable",
+    "the network says that the server can't be reached: {sender} answers `{word}` about UDP port {port}",
+    "check the server's address and port; `Connection refused`: the machine is there, but no VPN server on it",
+)
+MUTE = Cause(
+    "",
+    "mute",
+    "the tunnel stands, but nothing answers through it ({asked} asked)",
+    "the provider may answer no pings: name an address that does with `probe: {{targets: [ADDRESS]}}`; or the account"
+    " lets nothing through, which the provider has to say",
+)
+LOST = Cause(
+    "",
+    "lost",
+    "no answer through the tunnel any more ({asked} asked)",
+    "the exit dials again by itself; the server, or the way to it, is down",
+)
+MTU = Cause(
+    "",
+    "mtu",
+    "packets of {full} bytes, the tunnel's full size, get lost, and those of up to {passing} bytes pass ({target} was"
+    " asked, {tries} times each)",
+    "`mtu: {passing}` on this exit, and `chain up`: some link on the way is smaller than the tunnel was made for, and"
+    " loses what has to be cut in pieces",
+)
+
+# L2TP/IPsec: IKE
+
+NO_ANSWER = Cause(
+    "l2tp",
+    "no-answer",
+    "no answer from the server on UDP port 500 (IKE): {sent} packets sent, none came back",
+    "check the server's address; ask another network, such as a phone's, whether it answers there: then this one blocks"
+    " UDP 500 and 4500",
+)
+NO_IKE_PROPOSAL = Cause(
+    "l2tp",
+    "no-ike-proposal",
+    "the server accepts none of the offered ciphers for IKE ({notify})",
+    "`crypto: legacy` on this exit, for an old server; else `ike: {{proposals: […]}}` with what the provider names, or"
+    " `ike: {{version: {other}}}`",
+)
+NO_ESP_PROPOSAL = Cause(
+    "l2tp",
+    "no-esp-proposal",
+    "the server accepts none of the offered ciphers for ESP ({notify}), after IKE came about",
+    "`crypto: legacy` on this exit, for an old server; else `esp: {{proposals: […]}}` with what the provider names",
+)
+KEY = Cause(
+    "l2tp",
+    "key",
+    "the server refuses the pre-shared key, or the identity it was shown ({notify})",
+    "compare `secrets/…vpn_ipsec_psk` with what the provider says, letter by letter; then `chain up`",
+)
+KEY_GUESSED = Cause(
+    "l2tp",
+    "key-guessed",
+    "most likely the pre-shared key is wrong: the server answered until the key came into play, and then {evidence}",
+    "compare `secrets/…vpn_ipsec_psk` with what the provider says, letter by letter, then `chain up`; with IKEv1 hardly"
+    " any server says so in words, so that it may be something else: `chain logs exit-NAME`",
+)
+IDENTITY = Cause(
+    "l2tp",
+    "identity",
+    "the server proves to be somebody else than `ike.remote_id` says ({line})",
+    "leave `ike.remote_id` out, unless you know better: then anybody with the pre-shared key will do",
+)
+IKE_REFUSED = Cause(
+    "l2tp",
+    "ike-refused",
+    "the server refuses to begin ({notify})",
+    "`ike: {{version: {other}}}` may be what it expects",
+)
+IKE_STOPPED = Cause(
+    "l2tp",
+    "ike-stopped",
+    "the server began to answer over IKE and then fell silent, before the pre-shared key mattered",
+    "`ike: {{version: {other}}}` may be what it expects; if it worked before, the way to the server loses packets",
+)
+CHILD_SILENT = Cause(
+    "l2tp",
+    "child-silent",
+    "IKE stands, so the pre-shared key is right, but the server never answers the request for ESP ({evidence})",
+    "try `crypto: legacy`, then `ike: {{version: {other}}}`: some servers answer nothing to what they do not like",
+)
+CHILD_REFUSED = Cause(
+    "l2tp",
+    "child-refused",
+    "IKE stands, so the pre-shared key is right, but the server refuses ESP ({notify})",
+    "the provider has to say what it expects; `esp: {{encapsulation: udp}}` and `ike: {{version: {other}}}` are worth a"
+    " try",
+)
+IKE_ENDED = Cause(
+    "l2tp",
+    "ike-ended",
+    "the server ended the IPsec connection",
+    "the exit dials again by itself; if it happens all the time, another device may use the same account",
+)
+IKE_LOST = Cause(
+    "l2tp",
+    "ike-lost",
+    "the server no longer answers over IKE",
+    "the exit dials again by itself; the server, or the way to it, is down",
+)
+IPSEC_GONE = Cause(
+    "l2tp",
+    "ipsec-gone",
+    "the IPsec connection ended",
+    "the exit dials again by itself; `chain logs exit-NAME` shows what strongSwan said",
+)
+IPSEC_ERROR = Cause(
+    "l2tp",
+    "ipsec-error",
+    "IPsec could not be set up: {error}",
+    "`chain doctor` says whether the host's kernel has what IPsec needs; `chain logs exit-NAME` shows more",
+)
+
+# L2TP/IPsec: L2TP and PPP
+
+ESP_BLOCKED = Cause(
+    "l2tp",
+    "esp-blocked",
+    "IKE and ESP stand, but L2TP is not answered, and nothing at all came back through ESP ({received} bytes received,"
+    " {sent} sent): IP protocol 50 is blocked on the way, or the server runs no L2TP",
+    "try `esp: {{encapsulation: udp}}` on this exit, which hides ESP in UDP port 4500; if that fails too, ask the"
+    " provider whether this server speaks L2TP",
+)
+NO_L2TP = Cause(
+    "l2tp",
+    "no-l2tp",
+    "IKE and ESP stand, both by UDP port 4500, but L2TP is not answered, and nothing at all came back through ESP"
+    " ({received} bytes received, {sent} sent): most likely the server runs no L2TP",
+    "ask the provider whether this server speaks L2TP, not IKEv2 alone; packets of UDP port 4500 may also get lost on"
+    " the way in one direction",
+)
+L2TP_SILENT = Cause(
+    "l2tp",
+    "l2tp-silent",
+    "the server does not answer over L2TP, though packets come back through ESP ({received} bytes received, {sent}"
+    " sent)",
+    "the server may hold an old session of this account: wait some minutes; then try `esp: {{encapsulation: udp}}`, in"
+    " case ESP passes in one direction only",
+)
+L2TP_REFUSED = Cause(
+    "l2tp",
+    "l2tp-refused",
+    "the server closed the L2TP tunnel ({reason})",
+    "it is for the provider to say why: the account may be at its limit of sessions",
+)
+CALL_REFUSED = Cause(
+    "l2tp",
+    "call-refused",
+    "the server closed the L2TP call ({reason})",
+    "it is for the provider to say why: the account may be at its limit of sessions",
+)
+CREDENTIALS = Cause(
+    "l2tp",
+    "credentials",
+    "the server refuses the user name or the password (PPP: {line})",
+    "compare `secrets/…vpn_username` and `…vpn_password` with what the provider says, then `chain up`; some providers"
+    " want a password of its own for VPN devices",
+)
+PPP_AUTH = Cause(
+    "l2tp",
+    "ppp-auth",
+    "the server wants a way to prove the password that `ppp.auth` does not allow (PPP: {line})",
+    "`ppp: {{auth: [mschap-v2, chap, pap]}}` on this exit; pap sends the password itself, though inside IPsec",
+)
+NO_ADDRESS = Cause(
+    "l2tp",
+    "no-address",
+    "the server took the password, but gave no address (PPP: {line})",
+    "it is for the provider to say why: its addresses may be used up, or the account has none",
+)
+PPP_SILENT = Cause(
+    "l2tp",
+    "ppp-silent",
+    "the server does not answer over PPP ({line})",
+    "the exit dials again by itself; if it stays so, the provider has to look: its L2TP server answers, and PPP behind"
+    " it does not",
+)
+PPP_LOST = Cause(
+    "l2tp",
+    "ppp-lost",
+    "the server no longer answers over PPP ({line})",
+    "the exit dials again by itself; the server, or the way to it, is down",
+)
+PPP_ENDED = Cause(
+    "l2tp",
+    "ppp-ended",
+    "the server ended the PPP connection ({line})",
+    "the exit dials again by itself; if it happens all the time, another device may use the same account",
+)
+NO_PPP = Cause(
+    "l2tp",
+    "no-ppp",
+    "this container can't use /dev/ppp ({line})",
+    "the kernel of the engine's host needs the module ppp_generic; `chain doctor` says how to load it",
+)
+NO_KERNEL_L2TP = Cause(
+    "l2tp",
+    "no-kernel-l2tp",
+    "the kernel has no L2TP ({line})",
+    "the kernel of the engine's host needs the module l2tp_ppp; `chain doctor` says how to load it",
+)
+DAEMON_DIED = Cause(
+    "",
+    "daemon-died",
+    "a program of the exit ended by itself: {what}",
+    "the exit starts it again by itself; `chain logs exit-NAME` shows its last words",
+)
+
+# WireGuard
+
+NO_HANDSHAKE = Cause(
+    "wireguard",
+    "no-handshake",
+    "no handshake: the server answers nothing ({sent} bytes were sent in the last seconds); a wrong key and a server"
+    " that can't be reached look alike",
+    "compare endpoint, public key, private key and preshared key with the provider's file; if all are right, the server"
+    " is down, or a network on the way blocks UDP port {port}",
+)
+HANDSHAKE_LOST = Cause(
+    "wireguard",
+    "handshake-lost",
+    "the server no longer answers: {asked} gave no answer, and a new handshake had none either",
+    "the keys were right a while ago, so the server, or the way to it, is down; the exit goes on trying by itself",
+)
+HANDSHAKE_ONLY = Cause(
+    "wireguard",
+    "handshake-only",
+    "the handshake was answered, so the keys are right, but nothing comes back through the tunnel ({asked} asked)",
+    "compare `address` with the provider's file: another one is dropped by the server; if it is right, name an address"
+    " that answers pings with `probe: {{targets: [ADDRESS]}}`",
+)
+NO_WIREGUARD = Cause(
+    "wireguard",
+    "no-wireguard",
+    "WireGuard could not be set up: {error}",
+    "`chain doctor` says whether the host's kernel has what it needs; `chain logs exit-NAME` shows more",
+)
+
+TABLE = tuple(value for value in list(globals().values()) if isinstance(value, Cause))
