@@ -100,9 +100,10 @@ start_vm() {
 }
 
 native_tests() {
-    local folders
+    local folders selection=()
     mapfile -t folders < <(there tests/netns tests/scenarios)
-    python -m pytest "${folders[@]}"
+    if [ "${LONG:-}" != 1 ]; then selection=(-m "not rare"); fi
+    python -m pytest "${selection[@]}" "${folders[@]}"
 }
 
 # Whatever becomes of the tests, that engine ends with them.
@@ -134,7 +135,7 @@ vm_tests() {
     # What takes minutes in emulation, and is tried natively too, is left out there; LONG=1 runs all of it.
     local selection=()
     if [ "${LONG:-}" != 1 ] && ! tests/lab/vm.sh status --json | grep -q '"accelerator": "kvm"'; then
-        selection=(-m "not long")
+        selection=(-m "not long and not rare")
     fi
     python -m pytest "${selection[@]}" tests/lab tests/scenarios || code=$?
     # On CI nothing may stay behind; elsewhere the next run is quicker with it.

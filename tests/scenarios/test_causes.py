@@ -219,7 +219,13 @@ def test_l2tp(paris: Exit, name: str, tell: Tell) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", list(WIREGUARD))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.rare] if index >= IN_EACH_RUN else [])
+        for index, name in enumerate(WIREGUARD)
+    ],
+)
 def test_wireguard(oslo: Exit, name: str, tell: Tell) -> None:
     named(oslo, WIREGUARD[name], tell)
 
@@ -240,6 +246,7 @@ def test_l2tp_with_too_small_a_link(paris: Exit, tell: Tell) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.rare
 def test_wireguard_with_too_small_a_link(oslo: Exit, tell: Tell) -> None:
     too_small(oslo, f"udp dport {WIREGUARD_PORT}", tell)
 

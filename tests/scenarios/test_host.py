@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from world import World
 
 # `l2tp` keeps them in the virtual machine, whose host nobody else uses.
-pytestmark = [pytest.mark.docker, pytest.mark.l2tp, pytest.mark.long]
+pytestmark = [pytest.mark.docker, pytest.mark.l2tp, pytest.mark.long, pytest.mark.rare]
 
 VM = Path(__file__).resolve().parents[1] / "lab" / "vm.sh"
 RP_FILTER = ("net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from world import World
 
 # Long: twenty times twenty seconds, for each version of IKE.
-pytestmark = [pytest.mark.docker, pytest.mark.l2tp, pytest.mark.long]
+pytestmark = [pytest.mark.docker, pytest.mark.l2tp, pytest.mark.long, pytest.mark.rare]
 
 TIMES = 20
 IKE_SECONDS, ESP_SECONDS = 32, 24
