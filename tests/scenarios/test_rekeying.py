@@ -51,12 +51,23 @@ def plain_pair(world: World, version: int) -> Iterator[str]:
     image = images.describe(["l2tp"], PROVIDERS)["l2tp"].name
     address = {role: f"{world.site.wan_net}.{number}" for role, number in ENDS.items()}
     name = {role: f"{world.site.project}-pair-{role}" for role in ENDS}
-    options = ("--cap-drop=ALL", "--cap-add=NET_ADMIN", "--cap-add=NET_BIND_SERVICE", "--init", "-d", "-t")
+    options = ("--cap-drop=ALL", "--cap-add=NET_ADMIN", "--cap-add=NET_BIND_SERVICE", "--init", "-d")
     try:
         for role, other in (("server", "client"), ("client", "server")):
             place = ("--name", name[role], "--network", world.site.network("wan"), "--ip", address[role])
             lifetimes = (str(IKE_SECONDS), str(ESP_SECONDS)) if role == "client" else ("14400", "3600")
-            docker("run", *options, *place, image, "pair.py", role, address[other], str(version), *lifetimes)
+            docker(
+                "run",
+                *options,
+                "--entrypoint=python3",
+                *place,
+                image,
+                "pair.py",
+                role,
+                address[other],
+                str(version),
+                *lifetimes,
+            )
             eventually(partial(is_ready, name[role]), 120, f"the pair's {role} is ready")
         yield name["client"]
     finally:
