@@ -362,14 +362,15 @@ def client_add(
     project, engine = _project(file), _engine()
     check_applicable(project, engine, group)
     made = clients.add(project, engine, name, group)
+    unprinted: list[Problem] = []
     try:
         _print_client(made, qr=qr, as_json=as_json)  # first: it exists, whatever becomes of the engine
     except OSError as error:  # nobody reads any more, or the disk is full; it comes in all the same
-        hint = f"`chain client show {name}` prints it again"
-        problem = Problem(f"client {name}", f"its configuration could not be printed: {error.strerror}", hint)
-        apply_if_running(project, engine)
-        raise ChainError(problem) from None
+        what = f"its configuration could not be printed: {error.strerror}"
+        unprinted = [Problem(f"client {name}", what, f"`chain client show {name}` prints it again")]
     warnings = apply_if_running(project, engine)
+    if unprinted:
+        raise ChainError([*unprinted, *(warnings or ())])
     if warnings is None:
         typer.echo("The chain is not running; `chain up` lets this client in.", err=True)
     _warn(warnings)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chain.api import keys
 from chain.api.load import check_entry_key, load
-from chain.api.project import changing, make_folder, write_atomic
+from chain.api.project import changing, is_missing, make_folder, write_atomic
 from chain.config import edit
 from chain.config.models import CLIENT_NAME_PATTERN, NAME_RULES, Endpoint
 from chain.errors import ChainError, ExitCode, Problem
@@ -140,7 +139,7 @@ def show(loaded: Loaded, name: str) -> ClientFile:
 
 def _client_key(project: Project, name: str) -> Secret:
     path = project.client_keys / name
-    if not path.parent.exists() or (os.access(path.parent, os.X_OK) and not path.exists()):
+    if is_missing(path):
         what = "its private key is not kept here: the device that has it is the only one that can"
         hint = f"restore {path} from your copy; or `chain client remove {name}`, and add it again"
         raise ChainError(Problem(f"client {name}", what, hint), ExitCode.CONFIG)

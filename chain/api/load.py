@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chain import topology
-from chain.api.project import is_there
+from chain.api.project import is_missing, is_there
 from chain.config import loader
 from chain.config.models import is_server
 from chain.engine import images as image_store
@@ -143,7 +143,7 @@ def _clients_secrets(loaded: Loaded) -> list[Problem]:
         problem = problem_with_secret(path, "wireguard-key")
         if problem:
             hint = problem.hint
-            if _missing(path):
+            if is_missing(path):
                 hint = f"restore it from your copy; or `chain client remove {client.name}`, and add it again"
             about = f"client {client.name}: the key that it shares with the entry"
             problems.append(Problem(problem.where, f"{problem.what} ({about})", hint))
@@ -174,7 +174,7 @@ def _open_folders(project: Project) -> list[Problem]:
 def lost_entry_key(loaded: Loaded) -> Problem | None:
     """Say that the entry's key is gone though clients were made for it, or nothing."""
     key, clients = loaded.project.entry_key, loaded.topology.state.clients
-    if not clients or not _missing(key):
+    if not clients or not is_missing(key):
         return None
     hint = (
         f"restore it from your copy; or make a new one, `(umask 077; wg genkey >{key})`, after which each of them needs"
@@ -188,17 +188,6 @@ def check_entry_key(loaded: Loaded) -> None:
     """Refuse to go on without the key that clients know the entry by. Raises ChainError (CONFIG)."""
     if problem := lost_entry_key(loaded):
         raise ChainError(problem, ExitCode.CONFIG)
-
-
-def _missing(path: Path) -> bool:
-    """Tell whether nothing is there, which is not the same as that this user may not look."""
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def problem_with_secret(path: Path, form: str = "text", limit: int = MOST_BYTES) -> Problem | None:

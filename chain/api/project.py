@@ -82,6 +82,17 @@ def is_there(path: Path) -> bool:
         return False
 
 
+def is_missing(path: Path) -> bool:
+    """Tell whether nothing is there, which is not the same as that this user may not look."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 @contextlib.contextmanager
 def changing(project: Project) -> Iterator[None]:
     """Keep other commands from changing this chain's files meanwhile; waits for one that does. Raises ChainError.

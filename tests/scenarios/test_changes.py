@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -152,6 +154,18 @@ def test_an_image_that_is_built_again_of_the_same_is_the_same(engine: Engine, lo
     finally:
         docker("image", "rm", "chain-test-again", check=False)
     assert len(found) == 1
+
+
+def test_a_client_whose_configuration_nobody_could_read_comes_in_all_the_same(lone: Chain) -> None:
+    lone.run("up", "--wait", "0", check=False)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            lone.command("client", "add", "phone"), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == ExitCode.FAILED
+    assert "its configuration could not be printed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [client["name"] for client in lone.entry_status()["clients"]] == ["phone"]
 
 
 def test_down_needs_no_chain_yaml_that_is_right(lone: Chain) -> None:

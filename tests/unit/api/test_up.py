@@ -11,7 +11,9 @@ from chain.api.clients import ensure_entry_key
 from chain.api.load import Loaded, load
 from chain.api.preflight import HostTrial, check_owner
 from chain.api.progress import Silent
-from chain.api.up import hint_for, observe, reconcile, services, stragglers, wait
+from chain.api.project import write_atomic
+from chain.api.up import dry_run, hint_for, observe, reconcile, services, stragglers, wait
+from chain.checks import Publisher
 from chain.errors import ChainError, ExitCode
 
 if TYPE_CHECKING:
@@ -209,6 +211,20 @@ def test_the_entry_gets_a_label_of_its_key_also_where_up_made_that(
         "write compose.yaml: changed",
         "compose up: changed: compose.yaml",
     ]
+
+
+def test_a_dry_run_looks_at_what_the_engine_lists(
+    project: Project, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.secrets.mkdir(mode=0o700)
+    for role in ("vpn_server_ip", "vpn_ipsec_psk", "vpn_username", "vpn_password"):
+        write_atomic(project.secrets / role, "value\n", 0o600)
+    monkeypatch.setattr(engine, "check", lambda: None)  # there is no Docker behind it
+    assert dry_run(project, engine, Silent())
+    engine.published = [Publisher("wg-easy", "other")]
+    with pytest.raises(ChainError, match="wg-easy"):
+        dry_run(project, engine, Silent())
+    assert not project.run.exists()
 
 
 def test_a_chain_of_the_same_name_in_another_folder_is_not_taken_over(project: Project, engine: ScriptedEngine) -> None:
