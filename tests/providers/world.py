@@ -159,6 +159,12 @@ def both_outputs(container: str) -> str:
     return done.stdout
 
 
+def address_in(container: str, network: str) -> str:
+    """Give a container's address in a Docker network."""
+    template = f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}'
+    return docker("inspect", "-f", template, container).strip()
+
+
 def eventually(check: Callable[[], Any], timeout: float, what: str) -> Any:
     """Wait until `check` gives something true, and give that."""
     deadline = time.monotonic() + timeout

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from scene import deaf_providers
-from world import World, docker, eventually, name_of
+from world import World, address_in, docker, eventually, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,9 +110,8 @@ def _uplink_cut(chain: Chain, world: World, ground: Ground) -> None:
 
 def has_moved(world: World, ground: Ground) -> bool:
     """Tell whether the preferred provider is at its other address."""
-    template = f'{{{{(index .NetworkSettings.Networks "{ground.preferred.network}").IPAddress}}}}'
-    found = docker("inspect", "-f", template, world.container(ground.preferred.name)).strip()
-    return found == world.site.moved(ground.preferred)
+    provider = ground.preferred
+    return address_in(world.container(provider.name), provider.network) == world.site.moved(provider)
 
 
 def _provider_moved(_: Chain, world: World, ground: Ground) -> None:

@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from world import INTERNET_HOST, PROVIDERS, WIREGUARD2, World, docker, eventually, l2tp_exit, name_of, wireguard_exit
+from world import (
+    INTERNET_HOST,
+    PROVIDERS,
+    WIREGUARD2,
+    World,
+    address_in,
+    docker,
+    eventually,
+    l2tp_exit,
+    name_of,
+    wireguard_exit,
+)
 
 from chain.api import keys
 from chain.api.project import make_folder, write_atomic
@@ -370,8 +381,7 @@ def two_exits(world: World, ground: Ground) -> Chain:
 
 def uplink_address(chain: Chain, world: World) -> str:
     """Give the address of the exit `paris` on the providers' network."""
-    template = f'{{{{(index .NetworkSettings.Networks "{world.site.network("wan")}").IPAddress}}}}'
-    return docker("inspect", "-f", template, chain.container("exit-paris")).strip()
+    return address_in(chain.container("exit-paris"), world.site.network("wan"))
 
 
 def new_token() -> str:

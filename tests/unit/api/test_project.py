@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from chain.api.project import Project, changing, is_there, locate, make_folder, write_atomic
+from chain.config import loader
 from chain.errors import ChainError, ExitCode
 
 
@@ -13,6 +14,13 @@ def test_the_folders_follow_from_the_file(tmp_path: Path) -> None:
     assert Project(tmp_path / "config" / "chain.yaml").root == tmp_path
     assert Project(tmp_path / "chain.yaml").root == tmp_path
     assert Project(tmp_path / "config" / "other.yaml").secrets == tmp_path / "secrets"
+
+
+def test_a_link_to_itself_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ChainError) as refused:
+        loader.load(locate(tmp_path / "loop").file, {})
+    assert refused.value.code is ExitCode.CONFIG
 
 
 def test_the_usual_files_are_found_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,3 +137,14 @@ def test_what_both_say_goes_to_the_log_under_their_names(play: Play, capsys: pyt
     log = capsys.readouterr().err
     assert "xl2tpd: Calling on tunnel 3\npppd: Connect: ppp0\n" in log
     assert "Written by" not in log
+
+
+def test_a_word_that_pppd_finds_too_long_is_not_logged(play: Play, capfd: pytest.CaptureFixture[str]) -> None:
+    async def use(made: Session) -> None:
+        with pytest.raises(DialError):
+            await made.dial("192.0.2.7", "")
+
+    play('echo "pppd: warning: word in file /run/x too long (hunter2...)"; echo other words; exit 1', use)
+    said = capfd.readouterr().err
+    assert "other words" in said
+    assert "hunter2" not in said
