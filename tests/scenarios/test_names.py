@@ -37,7 +37,9 @@ def test_a_provider_is_followed_and_only_its_exit_asks_where_it_is(world: World,
     name = name_of(ground.preferred)
     asked = f"asked by {uplink_address(chain, world)}: {name}"
     assert asked in world.logs("names").splitlines()
-    with world.background("observer", "tcpdump", "-U", "-nn", "-i", "any", "-w", CAPTURE, "udp port 53"):
+    # Without the first option the kernel holds packets back for a second, and the last ones are lost with the program.
+    tcpdump = ("tcpdump", "--immediate-mode", "-U", "-nn", "-i", "any", "-w", CAPTURE, "udp port 53")
+    with world.background("observer", *tcpdump):
         eventually(lambda: world.exec("observer", "sh", "-c", f"test -s {CAPTURE} && echo yes || true"), 60, "capture")
         before = world.logs("names").splitlines().count(asked)
         FAULTS[MOVED](chain, world, ground)
