@@ -46,9 +46,8 @@ def test_a_provider_is_followed_and_only_its_exit_asks_where_it_is(world: World,
         eventually(lambda: world.logs("names").splitlines().count(asked) > before, 120 * ground.patience, "a question")
         eventually(lambda: chain.is_open("paris"), 120 * ground.patience, "paris is open again")
         assert chain.answered()["seen"] == ground.preferred.outside
-    questions = world.exec("observer", "tcpdump", "-nn", "-r", CAPTURE, "udp dst port 53").splitlines()
-    about = [line for line in questions if name in line]
-    assert about, "the capture saw no question: it could not have seen a leak"
+        eventually(lambda: questions(world, name), 30, "a question is captured: else this could not see a leak")
+    about = questions(world, name)
     assert [line for line in about if f"> {world.site.names_host}.53" not in line] == []
 
 
@@ -62,6 +61,12 @@ def test_a_name_that_nobody_knows_is_said_to_be_the_cause(world: World, chain: C
     finally:
         world.set_names({name_of(ground.preferred): ground.preferred.wan})
     eventually(lambda: chain.answered()["seen"] == ground.preferred.outside, 120 * ground.patience, "paris is used")
+
+
+def questions(world: World, name: str) -> list[str]:
+    """Give what was captured of questions for a name."""
+    lines = world.exec("observer", "tcpdump", "-nn", "-r", CAPTURE, "udp dst port 53").splitlines()
+    return [line for line in lines if name in line]
 
 
 def cause(chain: Chain) -> str:
