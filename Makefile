@@ -5,7 +5,7 @@
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: ## two chains in containers, with providers and an internet of their own, and a proof that they work
+demo: ## three chains in containers, with providers and an internet of their own, and a proof that they work
 	@began=$$(date +%s.%N) && tests/lab/python.sh && tests/lab/engine.sh && tests/lab/base-image.sh && \
 	.venv/bin/python tests/providers/demo.py up --began $$began
 

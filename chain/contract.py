@@ -51,6 +51,8 @@ SILENCE = 3.5  # seconds without a line after which either end gives the connect
 # mark, which then is no exit's.
 MARK_TUNNEL = 0x1  # a tunnel's own outer packets, in entry and exits; the only ones that may use an uplink
 MARK_PROBE = 0x2  # the runtime's own probes, which must leave by the tunnel
+MARK_CAPTURED = 0x3  # clients' packets that an exit hands over to a program instead of forwarding them
+MARK_CAPTURED_REPLY = 0x4  # what that program sends back to clients, under the addresses that they asked
 MARK_GROUP = 0x100  # + index of the group
 MARK_EXIT = 0x1000  # + slot of the exit
 

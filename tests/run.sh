@@ -106,6 +106,14 @@ native_tests() {
     python -m pytest "${selection[@]}" "${folders[@]}"
 }
 
+# An Xray exit in the first one's place: what is about it alone, and what might differ with it.
+xray_tests() {
+    local selection=()
+    if [ "${LONG:-}" != 1 ]; then selection=(-m "not rare"); fi
+    CHAIN_FIRST_EXIT=xray CHAIN_LEAK_REPEATS="${CHAIN_LEAK_REPEATS:-2}" \
+        python -m pytest "${selection[@]}" tests/scenarios/test_{xray,leaks,traffic,uplink}.py
+}
+
 # Whatever becomes of the tests, that engine ends with them.
 current_engine_tests() {
     local images host code=0
@@ -157,6 +165,7 @@ case ${1:-} in
         phase "network tools" tests/lab/tools.sh
         phase "images" python tests/lab/build_images.py
         phase "tests on this machine" native_tests
+        phase "tests with an Xray exit" xray_tests
         printf '── so far: %s s\n' "$(seconds "$begin")"
         vm_tests
         ;;

@@ -138,7 +138,7 @@ def build_fresh(loaded: Loaded, engine: Engine, progress: Progress) -> list[str]
     with progress.step(f"Fetching {images.BASE}"):
         if not engine.pull(images.BASE):
             progress.note(f"warning: no registry gives {images.BASE}; what the engine has is used")
-    found = images.with_bases(loaded.images.values())
+    found = images.with_programs(loaded.images.values())
     for image in found:
         with progress.step(f"Building image {image.name} anew (a minute or two)"):
             images.build(engine, image, progress.detail, fresh=True)

@@ -285,6 +285,9 @@ def _certificates(value: str) -> str:
     return value
 
 
+Certificates = Annotated[str, AfterValidator(_certificates)]
+
+
 class DnsConfig(Model):
     """How clients' names are resolved: by the chain's own resolver, which asks others through the exits."""
 

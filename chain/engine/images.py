@@ -24,7 +24,8 @@ _OUT_OF_REACH = re.compile(
 
 PACKAGE = Path(__file__).resolve().parent.parent
 RUNTIME = ("__init__.py", "contract.py", "errors.py", "secret.py", "node", "agent")
-WIREGUARD_GO = "wireguard-go"
+# Programs that are built once, each in an image that nothing runs from. A recipe takes one by this build argument.
+PROGRAMS = {"WIREGUARD_GO": "wireguard-go", "XRAY": "xray-core"}
 BASE = "debian:trixie-slim"
 # The machine's own certificates, for builds behind an intercepting CA. The first that exists is used.
 CA_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
@@ -43,48 +44,56 @@ class Image:
     folder: str
     name: str
     path: Path
-    base: Image | None = None
+    program: tuple[str, Image] | None = None  # that it takes, by which build argument
     needs_runtime: bool = True
 
 
 def describe(folders: Iterable[str], root: Path | None = None) -> dict[str, Image]:
     """Describe images by folder, those of `images/` or of another root; hashing reads their files and the runtime's."""
-    tool = _image(data_folder("images") / WIREGUARD_GO, base=None, needs_runtime=False)
     found = {}
     for folder in folders:
         path = (root or data_folder("images")) / folder
         recipe = (path / "Dockerfile").read_text()
-        found[folder] = _image(
-            path, base=tool if "WIREGUARD_GO" in recipe else None, needs_runtime="--from=runtime" in recipe
-        )
+        argument = next((name for name in PROGRAMS if f"ARG {name}=" in recipe), None)
+        program = (argument, _program(PROGRAMS[argument])) if argument else None
+        found[folder] = _image(path, program=program, needs_runtime="--from=runtime" in recipe)
     return found
 
 
-def _image(path: Path, *, base: Image | None, needs_runtime: bool) -> Image:
-    digest = hashlib.sha256(f"{base.name if base else ''}\n".encode())
+def _program(folder: str) -> Image:
+    return _image(data_folder("images") / folder, program=None, needs_runtime=False)
+
+
+def _image(path: Path, *, program: tuple[str, Image] | None, needs_runtime: bool) -> Image:
+    digest = hashlib.sha256(f"{program[1].name if program else ''}\n".encode())
     sources = [path, *(PACKAGE / part for part in RUNTIME)] if needs_runtime else [path]
     for source in sources:
         files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
         for file in files:
             if file.suffix != ".pyc":
                 digest.update(f"{file.relative_to(source.parent)}\0".encode() + file.read_bytes() + b"\0")
-    return Image(path.name, f"chain-{path.name}:{digest.hexdigest()[:12]}", path, base, needs_runtime)
+    return Image(path.name, f"chain-{path.name}:{digest.hexdigest()[:12]}", path, program, needs_runtime)
 
 
 def missing(engine: Engine, images: Iterable[Image]) -> list[Image]:
-    """List what has to be built, each after what it stands on."""
+    """List what has to be built, each after the program that it takes."""
     wanted: dict[str, Image] = {}
     for image in images:
         if not engine.has_image(image.name):
-            if image.base and not engine.has_image(image.base.name):
-                wanted[image.base.name] = image.base
+            program = image.program[1] if image.program else None
+            if program and not engine.has_image(program.name):
+                wanted[program.name] = program
             wanted[image.name] = image
     return list(wanted.values())
 
 
-def with_bases(images: Iterable[Image]) -> list[Image]:
-    """List images, each after what it stands on."""
-    return list({part.name: part for image in images for part in (image.base, image) if part}.values())
+def with_programs(images: Iterable[Image]) -> list[Image]:
+    """List images, each after that of the program that it takes."""
+    found: dict[str, Image] = {}
+    for image in images:
+        for part in (*([image.program[1]] if image.program else []), image):
+            found[part.name] = part
+    return list(found.values())
 
 
 def build(engine: Engine, image: Image, progress: Callable[[str], None], *, fresh: bool = False) -> None:
@@ -119,7 +128,7 @@ def build(engine: Engine, image: Image, progress: Callable[[str], None], *, fres
             image.path,
             tag=image.name,
             contexts=contexts,
-            arguments={"WIREGUARD_GO": image.base.name} if image.base else {},
+            arguments={image.program[0]: image.program[1].name} if image.program else {},
             labels={"chain.image": image.folder},
             secrets=[f"id=ca,src={bundle}"] if bundle else [],
             cache=not fresh,

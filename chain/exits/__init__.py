@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from chain.exits.l2tp import L2tp
 from chain.exits.wireguard import WireGuard
+from chain.exits.xray import Xray
 
 if TYPE_CHECKING:
     from chain.exits.base import ExitKind
 
-_KINDS: tuple[ExitKind, ...] = (L2tp(), WireGuard())
+_KINDS: tuple[ExitKind, ...] = (L2tp(), WireGuard(), Xray())
 
 REGISTRY: dict[str, ExitKind] = {kind.name: kind for kind in _KINDS}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from chain.contract import (
     CONFIG_DIR,
     HEALTH_FILE,
+    MARK_CAPTURED,
     MARK_PROBE,
     MARK_TUNNEL,
     SECRETS_DIR,
@@ -28,7 +29,7 @@ from chain.node.backoff import delay
 from chain.node.kinds import causes
 from chain.node.kinds.base import DialError, Tunnel
 from chain.node.kinds.causes import Diagnosis
-from chain.node.probe import TRIES, largest, ping
+from chain.node.probe import PUBLIC_TARGETS, TRIES, largest, ping
 from chain.node.report import Reporter, statistics
 from chain.node.resolve import ResolveError, resolve
 from chain.node.run import WORST_METRIC, interface_with, interfaces, ip_batch, network_of, nft, run
@@ -40,11 +41,12 @@ if TYPE_CHECKING:
 
 HEALTH = Path(HEALTH_FILE)
 
-# Order of the routing rules.
-RULE_TUNNEL, RULE_ROUTED, RULE_CLIENTS, RULE_PROBE = 100, 110, 120, 130
+# Order of the routing rules. The way back to a sender is looked up with its packet's mark (`src_valid_mark`), and must
+# not be found to be this container itself: what is routed to clients comes before what is captured.
+RULE_TUNNEL, RULE_ROUTED, RULE_CAPTURED, RULE_CLIENTS, RULE_PROBE = 100, 110, 115, 120, 130
+TABLE_CAPTURED = 102  # its one route says that every address is this container's own
 
 # A provider without a near target is judged by public ones, which are asked rarely: they belong to strangers.
-PUBLIC_TARGETS = ("9.9.9.9", "1.1.1.1")
 NEAR_INTERVAL, PUBLIC_INTERVAL = 1.0, 10.0
 PROBE_TIMEOUT = 1.0
 BURST = 3  # probes after a missed one, before anything is done about it
@@ -117,7 +119,7 @@ class Exit:
                 self._settings,
                 link=self._link,
                 uplink=self._uplink,
-                tunnel=self._kind.interface,
+                way=lock.Way(self._kind.interface, self._kind.capture),
                 server=self._server,
                 rules=self._kind.rules,
                 entry_open=self._entry_open,
@@ -138,6 +140,8 @@ class Exit:
                 f"route replace {network_of(uplink)} dev {uplink} table {main.table}",
                 f"route replace unreachable default metric {WORST_METRIC} table {self._settings.tunnel_table}",
                 f"rule add priority {RULE_TUNNEL} fwmark {MARK_TUNNEL} lookup {main.table}",
+                f"route replace local default dev lo table {TABLE_CAPTURED}",
+                f"rule add priority {RULE_CAPTURED} fwmark {MARK_CAPTURED} lookup {TABLE_CAPTURED}",
                 *(f"route replace {net} via {settings.entry_address} dev {link}" for net in self._settings.routed),
                 *(f"rule add priority {RULE_ROUTED} to {net} lookup main" for net in self._settings.routed),
                 f"rule add priority {RULE_CLIENTS} iif {link} lookup {self._settings.tunnel_table}",
@@ -156,7 +160,8 @@ class Exit:
     # Reports
 
     def _report(self) -> ExitReport:
-        received, sent = statistics(self._kind.interface)
+        # What is handed over to a program shows in what that sends to its server.
+        received, sent = statistics(self._kind.interface or self._uplink)
         return ExitReport(
             exit=self._settings.name,
             state=self._state,
@@ -227,8 +232,9 @@ class Exit:
             self._load_lock()
         tunnel = await self._kind.dial(server)
         self._address = tunnel.address
-        netlink.set_lenient(self._kind.interface)
-        run("ip", "route", "replace", "default", "dev", self._kind.interface, "table", str(self._settings.tunnel_table))
+        if name := self._kind.interface:
+            netlink.set_lenient(name)
+            run("ip", "route", "replace", "default", "dev", name, "table", str(self._settings.tunnel_table))
         losing = asyncio.create_task(self._kind.lost())
         probing = asyncio.create_task(self._probe_forever(tunnel))
         try:
@@ -260,9 +266,9 @@ class Exit:
 
     async def _measure_forever(self, target: str, *, own: bool) -> None:
         """Warn while packets of the tunnel's full size get lost. `own`: the target is the tunnel's own far end."""
-        if not own and ipaddress.ip_address(target).is_global:
-            return  # a stranger's, who did not ask for large packets
         name = self._kind.interface
+        if not name or (not own and ipaddress.ip_address(target).is_global):
+            return  # no packets pass as they are, or it is a stranger's, who did not ask for large ones
 
         async def passes(size: int) -> bool:
             return await ping(target, name, size, PROBE_TIMEOUT, size) is not None
@@ -302,9 +308,7 @@ class Exit:
     async def _ask(self, targets: tuple[str, ...]) -> float | None:
         """Probe all targets at once, for the first answer."""
         self._sequence += 1
-        tasks = [
-            asyncio.create_task(ping(target, self._kind.interface, self._sequence, PROBE_TIMEOUT)) for target in targets
-        ]
+        tasks = [asyncio.create_task(self._kind.ask(target, self._sequence, PROBE_TIMEOUT)) for target in targets]
         try:
             for answer in asyncio.as_completed(tasks):
                 latency = await answer
@@ -316,18 +320,24 @@ class Exit:
             for task in tasks:
                 task.cancel()
 
-    def _open(self) -> None:
+    def _let_through(self, *, on: bool) -> None:
+        """Switch clients' packets on or off, on the way that this kind has. Raises OSError, or CommandError."""
+        if self._kind.capture:
+            nft(lock.capture(self._link, on=on))
+            return
         for name in (self._link, self._kind.interface):
-            netlink.set_forwarding(name, on=True)
+            netlink.set_forwarding(name, on=on)
+
+    def _open(self) -> None:
+        self._let_through(on=True)
         HEALTH.touch()
         self._opened = time.monotonic()
         self._become("up", Diagnosis("a probe was answered through the tunnel"))
 
     def _close(self) -> None:
         HEALTH.unlink(missing_ok=True)
-        for name in (self._link, self._kind.interface):
-            with contextlib.suppress(OSError):
-                netlink.set_forwarding(name, on=False)
+        with contextlib.suppress(OSError):  # the tunnel's interface may be gone
+            self._let_through(on=False)
         self._address, self._latency, self._warning = "", None, Diagnosis("")
 
 

@@ -77,6 +77,14 @@ def _has_esp() -> bool:
     )
 
 
+def _has_tproxy() -> bool:
+    """Load a rule that hands packets over, and take it away again."""
+    rule = "tcp dport 1 tproxy ip to 127.0.0.1:1 meta mark set 1 accept"
+    chain = f"chain c {{ type filter hook prerouting priority mangle; {rule}; }};"
+    made = succeeds("nft", f"add table inet {_TRIAL}; table inet {_TRIAL} {{ {chain} }}")
+    return made and succeeds("nft", f"delete table inet {_TRIAL}")
+
+
 CHECKS: dict[str, Callable[[], bool]] = {
     "tun": lambda: has_device("net/tun"),
     "wireguard": _has_wireguard,
@@ -84,4 +92,5 @@ CHECKS: dict[str, Callable[[], bool]] = {
     "l2tp": lambda: has_socket(_AF_PPPOX, socket.SOCK_DGRAM, _PX_PROTO_OL2TP),
     "xfrm": _has_xfrm,
     "esp": _has_esp,
+    "tproxy": _has_tproxy,
 }

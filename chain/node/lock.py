@@ -9,7 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chain.contract import CLIENT_INTERFACE, MARK_PROBE, MARK_TUNNEL, REPORT_PORT
+from chain.contract import (
+    CLIENT_INTERFACE,
+    MARK_CAPTURED,
+    MARK_CAPTURED_REPLY,
+    MARK_PROBE,
+    MARK_TUNNEL,
+    REPORT_PORT,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -57,12 +64,20 @@ def closed() -> str:
     )
 
 
+@dataclass(frozen=True)
+class Way:
+    """How clients' packets get out: forwarded into an interface, or handed over to a program on the loopback."""
+
+    interface: str = ""
+    port: int = 0
+
+
 def exit_lock(
     settings: ExitSettings,
     *,
     link: str,
     uplink: str,
-    tunnel: str,
+    way: Way,
     server: str | None,
     rules: UplinkRules | None,
     entry_open: bool,
@@ -84,6 +99,7 @@ def exit_lock(
         incoming = "".join(
             f"    iifname {uplink} {family} saddr {server} {statement} accept\n" for statement in rules.incoming
         )
+    passing = _forwarded(way.interface, routed) if way.interface else _captured(way.port, link, routed)
     return _replace(f"""\
   # Interfaces towards peers that have said they are locked; nothing is sent to one that has not.
   set open {{ type ifname; {_elements([quoted] if entry_open else [])}}}
@@ -95,8 +111,38 @@ def exit_lock(
 {incoming}\
     iifname {uplink} ip saddr {{ {resolvers} }} udp sport {DNS_PORT} ct state established accept
     iifname {uplink} {_ICMP_ERRORS} ct state related accept
-    iifname {tunnel} ct state established,related accept
+{passing.input}\
   }}
+{passing.chains}\
+  chain output {{
+    type filter hook output priority filter; policy drop;
+    ip daddr {DOCKERS_RESOLVER} drop
+    oifname lo accept
+    oifname {link} ip saddr {own} ip daddr {entry} tcp dport {REPORT_PORT} accept
+    oifname {link} ip saddr {own} ip daddr {entry} icmp type echo-reply accept
+    oifname @open ip daddr {{ {routed} }} {_ICMP_ERRORS} accept
+    oifname @open ip daddr {{ {routed} }} tcp flags & rst == rst accept
+{outgoing}\
+    oifname {uplink} meta mark {MARK_TUNNEL} ip daddr {{ {resolvers} }} udp dport {DNS_PORT} accept
+{passing.output}\
+  }}
+""")
+
+
+@dataclass(frozen=True)
+class _Passing:
+    """The rules that let clients' packets through: in the chains for input and output, and in chains of their own."""
+
+    input: str
+    output: str
+    chains: str
+
+
+def _forwarded(tunnel: str, routed: str) -> _Passing:
+    return _Passing(
+        f"    iifname {tunnel} ct state established,related accept\n",
+        f"    oifname {tunnel} meta mark {MARK_PROBE} accept\n",
+        f"""\
   chain forward {{
     type filter hook forward priority filter; policy drop;
     # What belongs to no known connection passes NAT unchanged, with the client's own address.
@@ -110,23 +156,45 @@ def exit_lock(
     tcp flags syn / syn,rst tcp option maxseg size set rt mtu
     accept
   }}
-  chain output {{
-    type filter hook output priority filter; policy drop;
-    ip daddr {DOCKERS_RESOLVER} drop
-    oifname lo accept
-    oifname {link} ip saddr {own} ip daddr {entry} tcp dport {REPORT_PORT} accept
-    oifname {link} ip saddr {own} ip daddr {entry} icmp type echo-reply accept
-    oifname @open ip daddr {{ {routed} }} {_ICMP_ERRORS} accept
-    oifname @open ip daddr {{ {routed} }} tcp flags & rst == rst accept
-{outgoing}\
-    oifname {uplink} meta mark {MARK_TUNNEL} ip daddr {{ {resolvers} }} udp dport {DNS_PORT} accept
-    oifname {tunnel} meta mark {MARK_PROBE} accept
-  }}
   chain hide {{
     type nat hook postrouting priority srcnat;
     oifname {tunnel} masquerade
   }}
-""")
+""",
+    )
+
+
+def _captured(port: int, link: str, routed: str) -> _Passing:
+    """Hand TCP and UDP over to a program; refuse all else at once, before routing: nothing is ever forwarded."""
+    return _Passing(
+        f"    iifname @open meta mark {MARK_CAPTURED} meta l4proto {{ tcp, udp }} accept\n",
+        f"    oifname @open meta mark {MARK_CAPTURED_REPLY} ip daddr {{ {routed} }} accept\n",
+        f"""\
+  # The link, while what comes in by it is handed over.
+  set captured {{ type ifname; }}
+  chain capture {{
+    type filter hook prerouting priority mangle; policy accept;
+    iifname != {link} accept
+    # Nobody else may bring this mark along.
+    meta mark set 0
+    fib daddr type local accept
+    ip saddr != {{ {routed} }} drop
+    ct state invalid drop
+    iifname @open iifname @captured meta l4proto {{ tcp, udp }} tproxy ip to 127.0.0.1:{port} \
+meta mark set {MARK_CAPTURED} accept
+    meta l4proto tcp reject with tcp reset
+    reject with icmpx admin-prohibited
+  }}
+  chain forward {{
+    type filter hook forward priority filter; policy drop;
+  }}
+""",
+    )
+
+
+def capture(link: str, *, on: bool) -> str:
+    """Say whether what comes in by the link is handed over, without replacing the lock."""
+    return f'add element {TABLE} captured {{ "{link}" }}\n' if on else f"flush set {TABLE} captured\n"
 
 
 def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> str:

@@ -28,7 +28,9 @@ _HEADERS = 20 + 8  # IPv4 and ICMP
 _IP_MTU_DISCOVER, _PMTUDISC_PROBE, _IP_RECVERR = 10, 3, 11
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")  # and behind it the address of whoever sent the ICMP error
 _OBJECTION_SECONDS = 1.0
+_REFUSAL_SECONDS = 3.5  # time for a first packet that gets lost, and for the second to be answered
 
+PUBLIC_TARGETS = ("9.9.9.9", "1.1.1.1")  # resolvers of strangers, who answer pings and questions
 SMALLEST = 576  # bytes: what chain.yaml takes for an `mtu`
 TRIES = 3
 
@@ -105,7 +107,28 @@ async def objection(server: str, port: int) -> Diagnosis | None:
                     await loop.sock_recv(channel, 1)
             except OSError as error:
                 if not isinstance(error, TimeoutError):
-                    return causes.UNREACHABLE.found(sender=_sender(channel), word=_word(error), port=port)
+                    return causes.UNREACHABLE.found(
+                        sender=_sender(channel), word=_word(error), protocol="UDP", port=port
+                    )
+    except OSError as error:
+        return causes.NO_WAY.found(error=_word(error))
+    return None
+
+
+async def refusal(server: str, port: int) -> Diagnosis | None:
+    """Open a TCP connection with the server and close it; say why that fails, if it does."""
+    loop = asyncio.get_running_loop()
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as channel:
+            channel.setblocking(False)  # noqa: FBT003 - the socket module's signature
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_TUNNEL)
+            try:
+                async with asyncio.timeout(_REFUSAL_SECONDS):
+                    await loop.sock_connect(channel, (server, port))
+            except TimeoutError:
+                return causes.XRAY_NO_ANSWER.found(port=port)
+            except OSError as error:
+                return causes.UNREACHABLE.found(sender="somebody", word=_word(error), protocol="TCP", port=port)
     except OSError as error:
         return causes.NO_WAY.found(error=_word(error))
     return None

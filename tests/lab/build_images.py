@@ -18,7 +18,9 @@ HERE = images.PACKAGE.parent
 
 def folders(root: Path) -> list[str]:
     """Name the images of one root; what others are only built from is none that runs."""
-    return sorted(path.parent.name for path in root.glob("*/Dockerfile") if path.parent.name != images.WIREGUARD_GO)
+    return sorted(
+        path.parent.name for path in root.glob("*/Dockerfile") if path.parent.name not in images.PROGRAMS.values()
+    )
 
 
 def main() -> None:

@@ -41,8 +41,8 @@ def go(text: str) -> Iterator[dict[str, str]]:
 def bill(image: images.Image, listing: str) -> dict[str, Any]:
     """Build one image's bill of materials. No time stands in it: the same image gives the same bill."""
     components = list(debian(listing))
-    if image.base is not None:
-        components += go((image.base.path / "go.mod").read_text())
+    if image.program is not None:
+        components += go((image.program[1].path / "go.mod").read_text())
     components.append(
         {"type": "application", "name": "chain", "version": __version__, "purl": f"pkg:pypi/chain-vpn@{__version__}"}
     )

@@ -43,7 +43,7 @@ def exit_lock(
     rules: lock.UplinkRules = RULES,
 ) -> str:
     return lock.exit_lock(
-        settings, link="link0", uplink="up0", tunnel="vpn0", server=server, rules=rules, entry_open=entry_open
+        settings, link="link0", uplink="up0", way=lock.Way("vpn0"), server=server, rules=rules, entry_open=entry_open
     )
 
 

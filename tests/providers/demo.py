@@ -1,6 +1,6 @@
-"""The demo: two chains in containers, with providers and an internet of their own, and the proof that they work.
+"""The demo: three chains in containers, with providers and an internet of their own, and the proof that they work.
 
-`demo.py up` starts both, the second in a virtual machine where this kernel has no L2TP; `demo.py down` removes them.
+`demo.py up` starts them, the last in a virtual machine where this kernel has no L2TP; `demo.py down` removes them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from rich.console import Console
 from rich.text import Text
-from world import DEMO, Failed, Provider, World, docker, l2tp_exit, wireguard_exit
+from world import DEMO, Failed, Provider, World, docker, l2tp_exit, wireguard_exit, xray_exit
 
 from chain.api import keys
 from chain.api.load import Loaded, load
@@ -98,10 +98,11 @@ class Plan:
 
     @property
     def provider(self) -> Provider:
-        return DEMO.l2tp if self.kind == L2TP.kind else DEMO.wireguard
+        return {WIREGUARD.kind: DEMO.wireguard, XRAY.kind: DEMO.xray, L2TP.kind: DEMO.l2tp}[self.kind]
 
 
 WIREGUARD = Plan("WireGuard", "demo", "paris", "wireguard", "client", 51830, "10.215.0.0/20")
+XRAY = Plan("VLESS with Reality", "demo-xray", "tokyo", "xray", "client-xray", 51832, "10.215.32.0/20")
 L2TP = Plan("L2TP/IPsec", "demo-l2tp", "oslo", "l2tp", "client-l2tp", 51831, "10.215.16.0/20")
 
 
@@ -127,6 +128,8 @@ class Chain:
             server = keys.public_key(Secret(self.world.keys["server"]))
             exit_ = wireguard_exit(provider) | {"public_key": server}
             credentials = {"wg_private_key": self.world.keys["exit"], "wg_preshared_key": self.world.keys["preshared"]}
+        elif self.plan.kind == XRAY.kind:
+            exit_, credentials = xray_exit(self.world, {"reality": {}}), {"xray_id": self.world.keys["id"]}
         else:
             exit_, credentials = l2tp_exit(provider), self.world.l2tp_secrets()
         config = {
@@ -224,12 +227,13 @@ class Chain:
             )
         )["seen"]
         tcp = self.world.exec(phone, "curl", "-sS", "--max-time", patience, f"http://{internet}/").strip()
-        icmp = self._seen_icmp()
         own = self._own_address()
         resolver = self.loaded.topology.state.address.partition("/")[0]
         address, asker = json.loads(self.world.exec(phone, "python3", "client.py", "dns", resolver, SITE))
         refused = self.world.exec(phone, "python3", "-c", REFUSED6).strip()
-        seen = {"TCP": tcp, "UDP": udp, "ICMP": icmp}
+        seen = {"TCP": tcp, "UDP": udp}
+        if self.plan.kind != XRAY.kind:  # which carries no ICMP
+            seen["ICMP"] = self._seen_icmp()
         exits = set(seen.values())
         console.print()
         good = [
@@ -396,7 +400,9 @@ def build(engine: Engine, wanted: Iterable[images.Image]) -> None:
 def lacking(engine: Engine) -> list[str]:
     """Ask this kernel for what L2TP needs, after loading its modules where that can be done; name what is missing."""
     needs = REGISTRY[L2TP.kind].kernel
-    entry = images.describe(["entry"])["entry"].name
+    described = images.describe(["entry"])["entry"]
+    build(engine, [described])
+    entry = described.name
 
     def ask() -> list[str]:
         found = json.loads(engine.run_check(entry, ["check-kernel", *(need.check for need in needs)]))
@@ -429,17 +435,26 @@ def _vm(*arguments: str) -> str:
 
 def up() -> None:
     here, engine = Ground(CACHE / "demo"), Engine()
-    phones = (WIREGUARD.client, L2TP.client)
-    console.rule(f"1. {WIREGUARD.title}, on this machine", align="left")
-    show(WIREGUARD, here, World(here.world, engine, clients=phones, site=DEMO, with_observer=False))
-    console.print()
+    phones = (WIREGUARD.client, XRAY.client, L2TP.client)
     missing = lacking(engine)
+    world = World(
+        here.world,
+        engine,
+        clients=phones,
+        site=DEMO,
+        with_observer=False,
+        with_xray=True,
+        with_l2tp=not missing,
+    )
+    for number, plan in enumerate((WIREGUARD, XRAY), start=1):
+        console.rule(f"{number}. {plan.title}, on this machine", align="left")
+        show(plan, here, world)
+        console.print()
     if not missing:
-        console.rule(f"2. {L2TP.title}, on this machine: its kernel has what it takes", align="left")
-        world = World(here.world, engine, clients=phones, site=DEMO, with_observer=False, with_l2tp=True)
+        console.rule(f"3. {L2TP.title}, on this machine: its kernel has what it takes", align="left")
         show(L2TP, here, world)
         return
-    console.rule(f"2. {L2TP.title}, in a virtual machine", align="left")
+    console.rule(f"3. {L2TP.title}, in a virtual machine", align="left")
     console.print("This machine's kernel lacks:")
     for why in missing:
         console.print(f"  - {why}", markup=False)
@@ -471,7 +486,7 @@ def down() -> None:
         console.print("No demo is running.")
         return
     world = World(here.world, Engine(), site=DEMO)
-    for plan in (L2TP, WIREGUARD):
+    for plan in (L2TP, XRAY, WIREGUARD):
         chain = Chain(plan, here, world)
         if chain.project.file.exists():
             chain.refuse_strangers()

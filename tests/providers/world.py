@@ -5,11 +5,13 @@ client ── clients ── (host's published port) ── entry … exit ─�
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
 import subprocess
 import time
+import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -94,12 +96,17 @@ class Site:
         return self._provider("provider-wireguard2", 11)
 
     @property
+    def xray(self) -> Provider:
+        return self._provider("provider-xray", 30)
+
+    @property
     def l2tp(self) -> Provider:
         return self._provider("provider-l2tp", 20)
 
     def moved(self, provider: Provider) -> str:
         """Give an address that this provider may move to."""
-        return f"{provider.wan}0"  # 10 becomes 100
+        net, _, number = provider.wan.rpartition(".")
+        return f"{net}.{int(number) + 100}"
 
     def network(self, role: str) -> str:
         return f"{self.name}-{role}"
@@ -126,6 +133,7 @@ INTERNET_HOST = TESTS.internet_host
 WIREGUARD, WIREGUARD2, L2TP = TESTS.wireguard, TESTS.wireguard2, TESTS.l2tp
 
 RESOLVER = "resolver.example"  # what the internet's certificate for DNS over TLS shows
+XRAY_NAME = "xray.example"  # what the Xray provider's certificate shows, and the name that Reality borrows
 
 TUNNEL_NET = "10.66.0.0/24"
 TUNNEL_SERVER = "10.66.0.1"
@@ -191,9 +199,10 @@ class World:
     with_wireguard: bool = True
     with_observer: bool = True  # a privileged container, which the demo has no use for
     with_names: bool = False  # a name server that knows the providers
+    with_xray: bool = False
 
     def wanted_images(self) -> list[Image]:
-        folders = ["toolbox", *(["l2tp"] if self.with_l2tp else [])]
+        folders = ["toolbox", *(["l2tp"] if self.with_l2tp else []), *(["xray"] if self.with_xray else [])]
         return list(images.describe(folders, PROVIDERS).values())
 
     def build(self, progress: Callable[[str], None] = lambda _: None) -> None:
@@ -234,7 +243,8 @@ class World:
 
     def providers(self) -> list[Provider]:
         wireguard = [self.site.wireguard, self.site.wireguard2] if self.with_wireguard else []
-        return [*wireguard, *([self.site.l2tp] if self.with_l2tp else [])]
+        others = [*([self.site.l2tp] if self.with_l2tp else []), *([self.site.xray] if self.with_xray else [])]
+        return [*wireguard, *others]
 
     def set_names(self, addresses: Mapping[str, str]) -> None:
         """Say which addresses the name server gives from now on."""
@@ -300,7 +310,9 @@ class World:
         file = self.folder / "keys.json"
         if not file.exists():
             made = {name: keys.new_private_key().reveal() for name in ("server", "exit", "exit2")}
-            made |= {name: keys.new_preshared_key().reveal() for name in ("preshared", "psk", "password")}
+            made |= {name: keys.new_preshared_key().reveal() for name in ("preshared", "psk", "password", "key32")}
+            made["key16"] = base64.b64encode(secrets.token_bytes(16)).decode()
+            made |= {"id": str(uuid.uuid4()), "short_id": secrets.token_hex(4)}
             file.write_text(json.dumps(made))
         self.keys: dict[str, str] = json.loads(file.read_text())
         for provider, customer in ((self.site.wireguard, "exit"), (self.site.wireguard2, "exit2")):
@@ -328,23 +340,24 @@ class World:
             return
         folder.mkdir()
         authority, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority of the test ground")])
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, RESOLVER)])
+        authority_name = "authority.example"
+        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, authority_name)])
 
-        def certificate(name: x509.Name, of: ec.EllipticCurvePrivateKey, *, ca: bool) -> bytes:
+        def certificate(name: str, of: ec.EllipticCurvePrivateKey, *, ca: bool = False, days: int = 365) -> bytes:
+            subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
             made = (
-                x509.CertificateBuilder(issuer, name, of.public_key(), x509.random_serial_number())
-                .not_valid_before(datetime.now(UTC) - timedelta(days=1))
-                .not_valid_after(datetime.now(UTC) + timedelta(days=365))
+                x509.CertificateBuilder(issuer, subject, of.public_key(), x509.random_serial_number())
+                .not_valid_before(datetime.now(UTC) - timedelta(days=9))
+                .not_valid_after(datetime.now(UTC) + timedelta(days=days))
                 .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-                .add_extension(x509.SubjectAlternativeName([x509.DNSName(RESOLVER)]), critical=False)
+                .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
             )
             return made.sign(authority, hashes.SHA256()).public_bytes(Encoding.PEM)
 
-        (folder / "ca.pem").write_bytes(certificate(issuer, authority, ca=True))
-        shown = certificate(subject, key, ca=False)
+        (folder / "ca.pem").write_bytes(certificate(authority_name, authority, ca=True))
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        (folder / "resolver.pem").write_bytes(private + shown)
+        for file, name, days in (("resolver", RESOLVER, 365), ("xray", XRAY_NAME, 365), ("expired", XRAY_NAME, -1)):
+            (folder / f"{file}.pem").write_bytes(private + certificate(name, key, days=days))
 
     def _compose(self) -> dict[str, Any]:
         toolbox = images.describe(["toolbox"], PROVIDERS)["toolbox"].name
@@ -404,6 +417,8 @@ class World:
             }
         if self.with_l2tp:
             services[self.site.l2tp.name] = self._l2tp_service()
+        if self.with_xray:
+            services[self.site.xray.name] = self._xray_service()
         return {
             "services": services,
             "networks": {
@@ -416,6 +431,30 @@ class World:
                     ("clients", self.site.clients_net),
                     ("internet", self.site.internet_net),
                 )
+            },
+        }
+
+    def _xray_service(self) -> dict[str, Any]:
+        # Reality's key has a WireGuard key's form, in another alphabet.
+        private = self.keys["server"].translate(str.maketrans("+/", "-_")).rstrip("=")
+        settings = {name: self.keys[name] for name in ("id", "password", "key16", "key32", "short_id")}
+        settings |= {"private_key": private, "name": XRAY_NAME, "folder": "/certificates"}
+        (self.folder / "provider-xray.json").write_text(json.dumps(settings))
+        return {
+            "image": images.describe(["xray"], PROVIDERS)["xray"].name,
+            "pull_policy": "never",
+            "init": True,
+            "command": ["/settings.json"],
+            "cap_drop": ["ALL"],
+            "cap_add": ["NET_ADMIN", "NET_BIND_SERVICE"],
+            "volumes": [
+                f"{self.folder}/provider-xray.json:/settings.json:ro",
+                f"{self.folder / 'resolver'}:/certificates:ro",
+            ],
+            "stop_grace_period": "1s",
+            "networks": {
+                "wan": {"ipv4_address": self.site.xray.wan},
+                "internet": {"ipv4_address": self.site.xray.outside},
             },
         }
 
@@ -461,6 +500,23 @@ def wireguard_exit(provider: Provider, server: str = "") -> dict[str, Any]:
         "dns": TUNNEL_SERVER,
         "preshared_key": True,
         "uplink": {"network": provider.network, "gateway": provider.gateway},
+    }
+
+
+def xray_exit(world: World, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Give chain.yaml's fields for an exit at the Xray provider; `fields` say which of its ways in."""
+    provider = world.site.xray
+    public = keys.public_key(Secret(world.keys["server"])).translate(str.maketrans("+/", "-_")).rstrip("=")
+    known = {
+        "reality": {"public_key": public, "server_name": XRAY_NAME, "short_id": world.keys["short_id"]},
+        "tls": {"server_name": XRAY_NAME, "ca": (world.folder / "resolver" / "ca.pem").read_text()},
+    }
+    return {
+        "kind": "xray",
+        "server": provider.wan,
+        "probe": {"targets": [world.site.internet_host]},
+        "uplink": {"network": provider.network, "gateway": provider.gateway},
+        **{name: known[name] | value if name in known else value for name, value in fields.items()},
     }
 
 

@@ -1,7 +1,8 @@
 """The scenarios' ground: one engine, one world, one chain with two exits.
 
 Natively both exits are WireGuard. With CHAIN_LAB_HOST set, the engine is the one in the virtual machine, whose kernel
-has PPP and IPsec, and the preferred exit is L2TP/IPsec. Folders lie where the engine sees them.
+has PPP and IPsec, and the preferred exit is L2TP/IPsec. CHAIN_FIRST_EXIT=xray makes that an Xray one. Folders lie where
+the engine sees them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pytest
 if lab := os.environ.get("CHAIN_LAB_HOST"):
     os.environ["DOCKER_HOST"] = lab  # before anything asks for an engine
 
-from ground import IN_LAB, NATIVE, Ground
+from ground import Ground, here
 from leftovers import alone, place, remove_leftovers
 from scene import Chain, two_exits
 from world import INTERNET_HOST, UNANSWERED, World
@@ -28,20 +29,25 @@ from chain.engine.connection import Engine
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PROJECTS = frozenset({"chain-yard", "chain-lone", "chain-refused", "chain-unwanted"})
+GROUND = here(lab, os.environ.get("CHAIN_FIRST_EXIT"))
+PROJECTS = frozenset({"chain-yard", "chain-xrays", "chain-lone", "chain-refused", "chain-unwanted"})
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about L2TP where no exit is L2TP."""
-    if not lab:
-        left_out = [item for item in items if item.get_closest_marker("l2tp")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+    """Leave out what is about L2TP where no exit is L2TP, and what is about Xray where the first one is not that."""
+    left_out = [
+        item
+        for item in items
+        if (item.get_closest_marker("l2tp") and not GROUND.l2tp)
+        or (item.get_closest_marker("xray") and not GROUND.xray)
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")
 def ground() -> Ground:
-    return IN_LAB if lab else NATIVE
+    return GROUND
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +72,13 @@ def prepared_world(engine: Engine, ground: Ground, tmp_path_factory: pytest.Temp
     share = os.environ.get("CHAIN_LAB_SHARE")
     folder = Path(share, f"world-{os.getpid()}") if share else tmp_path_factory.mktemp("world")
     prepared = World(
-        folder, engine, with_l2tp=ground.l2tp, clients=("client", "client2"), site=ground.site, with_names=True
+        folder,
+        engine,
+        with_l2tp=ground.l2tp,
+        with_xray=ground.xray,
+        clients=("client", "client2"),
+        site=ground.site,
+        with_names=True,
     )
     prepared.build()
     prepared.prepare()

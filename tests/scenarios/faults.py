@@ -162,6 +162,13 @@ L2TP_FAULTS: dict[str, Fault] = {
 }
 
 
+XRAY_FAULTS: dict[str, Fault] = {
+    "exit's xray killed": _program_of("exit-paris", "xray"),
+    "provider's xray killed": _providers_program("xray", ends_it=True),
+}
+OF_KIND = {"wireguard": WIREGUARD_FAULTS, "l2tp": L2TP_FAULTS, "xray": XRAY_FAULTS}
+
+
 def faults_for(ground: Ground) -> dict[str, Fault]:
     """Give those that the ground's preferred exit can meet."""
-    return FAULTS | (L2TP_FAULTS if ground.l2tp else WIREGUARD_FAULTS)
+    return FAULTS | OF_KIND[ground.kind]

@@ -28,9 +28,11 @@ def watched(
     token = new_token()
     internet = docker("network", "inspect", "-f", "{{.Id}}", world.site.network("internet"))[:12]
     allowed = {f"br-{internet}"} | chain.link_bridges()
-    targets = [eventually(partial(_tunnel_address, chain), 60 * ground.patience, "paris has its tunnel")]
-    if not ground.l2tp:  # a PPP server has no route to what is behind its customer
-        targets.append("10.13.13.2")
+    targets = []
+    if not ground.xray:  # whose server can't begin anything
+        targets.append(eventually(partial(_tunnel_address, chain), 60 * ground.patience, "paris has its tunnel"))
+        if not ground.l2tp:  # a PPP server has no route to what is behind its customer
+            targets.append("10.13.13.2")
     with (
         capturing(world, token) as capture,
         pushing(world, ground.preferred.name, token, ground.rate // 4, *targets, restarting=restarting),

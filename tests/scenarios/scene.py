@@ -25,6 +25,7 @@ from world import (
     l2tp_exit,
     name_of,
     wireguard_exit,
+    xray_exit,
 )
 
 from chain.api import keys
@@ -368,6 +369,8 @@ def two_exits(world: World, ground: Ground) -> Chain:
     name = name_of(ground.preferred)
     if ground.l2tp:
         first, files = l2tp_exit(ground.preferred), l2tp_files(world, "paris") | {"paris_vpn_server_ip": name}
+    elif ground.xray:
+        first, files = xray_exit(world, {"server": name, "reality": {}}), {"paris_xray_id": world.keys["id"]}
     else:
         first, files = wireguard_exit(ground.preferred, name) | server, wireguard_files(world, "paris", "exit")
     return Chain(

@@ -26,7 +26,7 @@ if lab := os.environ.get("CHAIN_LAB_HOST"):
     os.environ["DOCKER_HOST"] = lab  # before anything asks for an engine
 
 from faults import faults_for  # noqa: E402 - the folders are put on the path above
-from ground import IN_LAB, NATIVE, Ground  # noqa: E402
+from ground import Ground, here  # noqa: E402
 from leaks import ENOUGH, leaked_through, watched  # noqa: E402
 from leftovers import alone, place, remove_leftovers  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -206,17 +206,17 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="FAULT", help="these faults alone")
     parser.add_argument("--fresh", action="store_true", help="forget what was done before")
     options = parser.parse_args()
-    ground = IN_LAB if lab else NATIVE
+    ground = here(lab, os.environ.get("CHAIN_FIRST_EXIT"))
     names = options.only or list(faults_for(ground))
     deadline = time.monotonic() + 60 * options.minutes
     engine = place()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "chain", "soak")
     described = [
-        *images.describe(["entry", "exit-l2tp", "exit-wireguard"]).values(),
+        *images.describe(["entry", "exit-l2tp", "exit-wireguard", "exit-xray"]).values(),
         *World(Path(), Engine()).wanted_images(),
     ]
     versions = hashlib.sha256(" ".join(sorted(image.name for image in described)).encode()).hexdigest()[:12]
-    file = cache / f"{engine}-{versions}.jsonl"
+    file = cache / f"{engine}-{ground.kind}-{versions}.jsonl"
     if options.fresh:
         file.unlink(missing_ok=True)
     log = Log(file)
@@ -237,6 +237,7 @@ def run(folder: Path, ground: Ground, log: Log, todo: list[str], deadline: float
         folder / "world",
         Engine(),
         with_l2tp=ground.l2tp,
+        with_xray=ground.xray,
         clients=("client", "client2"),
         site=ground.site,
         with_names=True,

@@ -23,7 +23,8 @@ def test_tcp_udp_icmp_arrive_from_the_provider(world: World, chain: Chain, groun
     assert chain.answered()["seen"] == ground.preferred.outside
     seen = world.exec("client", "curl", "-s", "--max-time", "10", f"http://{INTERNET_HOST}/").strip()
     assert seen == ground.preferred.outside
-    assert " 0% packet loss" in world.exec("client", "ping", "-c", "3", "-W", "5", INTERNET_HOST)
+    if not ground.xray:  # which carries no pings: test_xray
+        assert " 0% packet loss" in world.exec("client", "ping", "-c", "3", "-W", "5", INTERNET_HOST)
 
 
 def test_names_are_resolved_through_the_exit(world: World, chain: Chain, ground: Ground) -> None:
@@ -44,10 +45,12 @@ def test_ipv6_is_rejected_at_once(world: World, chain: Chain) -> None:
     assert found.startswith("ConnectionRefusedError"), found
 
 
-def test_a_client_cannot_reach_the_containers_networks(world: World, chain: Chain) -> None:
+def test_a_client_cannot_reach_the_containers_networks(world: World, chain: Chain, ground: Ground) -> None:
     chain.answered()
     state = json.loads((chain.folder / "run" / "entry" / "state.json").read_text())
-    inside = [state["front"]["gateway"], state["exits"][0]["link"]["exit_address"]]
+    inside = [state["exits"][0]["link"]["exit_address"]]
+    if not ground.xray:  # which takes any connection at once, wherever to
+        inside.append(state["front"]["gateway"])
     for address in inside:
         script = f"import socket; s=socket.socket(); s.settimeout(2); print(s.connect_ex(('{address}', 7411)))"
         assert world.exec("client", "python3", "-c", script).strip() != "0"
@@ -61,7 +64,9 @@ def test_a_second_client_comes_in_while_the_first_streams(world: World, chain: C
     for _ in range(3):
         chain.answered()
         before = closings()
-        with streaming(world, new_token(), 1000 if ground.patience == 1 else 50) as figures:
+        # Xray carries UDP in a TCP connection, and drops what comes too quickly for it.
+        rate = 1000 if ground.patience == 1 and not ground.xray else 50
+        with streaming(world, new_token(), rate) as figures:
             chain.connect("tablet", "client2")
             seen = chain.answered("client2")["seen"]
         assert figures["sent"] > 100

@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 PCAP = "/tmp/uplink.pcap"
+OUTER = {
+    "l2tp": "(udp port 500 or udp port 4500 or esp)",
+    "wireguard": f"(udp port {WIREGUARD_PORT})",
+    "xray": "(tcp port 443)",
+}
 ENOUGH = 100  # packets of the tunnel: it was dialled and used
 
 
 def test_only_the_tunnel_is_on_the_uplink(world: World, chain: Chain, ground: Ground) -> None:
     chain.answered()
     token = new_token()
-    outer = "(udp port 500 or udp port 4500 or esp)" if ground.l2tp else f"(udp port {WIREGUARD_PORT})"
+    outer = OUTER[ground.kind]
     wan = f"br-{docker('network', 'inspect', '-f', '{{.Id}}', world.site.network('wan'))[:12]}"
 
     def read(*filters: str) -> list[str]:

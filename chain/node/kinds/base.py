@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from chain.node.kinds.causes import Diagnosis
+from chain.node.probe import ping
 
 if TYPE_CHECKING:
     from chain.node.lock import UplinkRules
@@ -27,15 +28,29 @@ class Tunnel:
     near: str = ""  # an address at the tunnel's own far end that answers pings; empty: none is known
 
 
+class Interface:
+    """What kinds have in common whose tunnel is an interface."""
+
+    interface: str
+    capture = 0
+
+    async def ask(self, target: str, sequence: int, timeout: float) -> float | None:  # noqa: ASYNC109 - the caller's budget
+        return await ping(target, self.interface, sequence, timeout)
+
+
 class Kind(Protocol):
     """One exit's tunnel. The runtime resolves, locks, routes, probes and reports; a kind dials."""
 
-    interface: str  # the tunnel's interface, by the name it will have
+    interface: str  # the tunnel's interface, by the name it will have; empty where there is none
+    capture: int  # the port on the loopback where a program takes clients' packets; 0 where there is an interface
     server: str  # name or address of the far end
     rules: UplinkRules  # what may pass between the uplink and the server
 
     async def dial(self, server: str) -> Tunnel:
         """Bring the tunnel up; `server` is an address. Bounded in time. Raises DialError."""
+
+    async def ask(self, target: str, sequence: int, timeout: float) -> float | None:  # noqa: ASYNC109 - the caller's budget
+        """Ask through the tunnel whether anybody is there; give the seconds to an answer from beyond, or None."""
 
     async def revive(self) -> None:
         """Do what may help without dialling again, after a probe that went unanswered."""

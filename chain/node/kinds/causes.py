@@ -49,7 +49,7 @@ NO_WAY = Cause(
 UNREACHABLE = Cause(
     "",
     "unreachable",
-    "the network says that the server can't be reached: {sender} answers `{word}` about UDP port {port}",
+    "the network says that the server can't be reached: {sender} answers `{word}` about {protocol} port {port}",
     "check the server's address and port; `Connection refused`: the machine is there, but no VPN server on it",
 )
 MUTE = Cause(
@@ -258,6 +258,88 @@ DAEMON_DIED = Cause(
     "daemon-died",
     "a program of the exit ended by itself: {what}",
     "the exit starts it again by itself; `chain logs exit-NAME` shows its last words",
+)
+
+# Xray
+
+XRAY_REFUSES = Cause(
+    "xray",
+    "xray-refuses",
+    "Xray does not take these settings: {line}",
+    "compare the exit's fields with the provider's link; `chain logs exit-NAME` shows all that Xray says",
+)
+XRAY_NO_ANSWER = Cause(
+    "xray",
+    "xray-no-answer",
+    "no answer from the server on TCP port {port}",
+    "check the server's address and port; ask another network, such as a phone's, whether it answers there: then this"
+    " one blocks it",
+)
+XRAY_DIAL = Cause(
+    "xray",
+    "xray-dial",
+    "no connection with the server comes about ({reason})",
+    "compare `transport`, `reality` or `tls`, and the port with the provider's link; `chain logs exit-NAME` shows all"
+    " that Xray says",
+)
+XRAY_REALITY = Cause(
+    "xray",
+    "xray-reality",
+    "the server does not take this exit for one of its own, and shows the site whose name it borrows ({reason})",
+    "compare `reality: {{public_key: …, short_id: …}}` with the provider's link (pbk, sid), letter by letter; the clock"
+    " of the engine's host must be right",
+)
+XRAY_BORROWED = Cause(
+    "xray",
+    "xray-borrowed",
+    "the server borrows no site of this name ({reason})",
+    "compare `reality: {{server_name: …}}` with the provider's link (sni)",
+)
+XRAY_NAME = Cause(
+    "xray",
+    "xray-name",
+    "the server's certificate is one for another name ({reason})",
+    "`tls: {{server_name: …}}` on this exit, with what the provider's link has as sni",
+)
+XRAY_EXPIRED = Cause(
+    "xray",
+    "xray-expired",
+    "the server's certificate is out of date ({reason})",
+    "look at the clock of the engine's host; if it is right, the provider has to renew the certificate",
+)
+XRAY_AUTHORITY = Cause(
+    "xray",
+    "xray-authority",
+    "the server's certificate is signed by nobody that is trusted ({reason})",
+    "`tls: {{ca: …}}` for an authority of the provider's own, or `tls: {{pinned_sha256: […]}}` for a certificate that"
+    " signs itself; if the provider uses neither, somebody on the way shows a certificate of theirs",
+)
+XRAY_PIN = Cause(
+    "xray",
+    "xray-pin",
+    "the server's certificate is none of those in `tls.pinned_sha256`",
+    "ask the provider whether the certificate was renewed; if it was not, somebody on the way shows one of theirs",
+)
+XRAY_PATH = Cause(
+    "xray",
+    "xray-path",
+    "there is a web server, but what was asked of it is not an entrance ({status})",
+    "compare `path`, `host` or `service_name`, and `transport`, with the provider's link",
+)
+XRAY_CLOSES = Cause(
+    "xray",
+    "xray-closes",
+    "the server lets this exit in and then closes each connection without a word",
+    "compare the id or password and `flow` with the provider's link, letter by letter: the account may be unknown or at"
+    " its end; with grpc look at `service_name` too",
+)
+XRAY_SILENT = Cause(
+    "xray",
+    "xray-silent",
+    "the server takes all and answers nothing ({asked} asked)",
+    "compare the id or password and the cipher with the provider's link: servers of shadowsocks and vmess fall silent"
+    " at a wrong one; or what was asked does not answer by TCP port 53: `probe: {{targets: [ADDRESS]}}` with a resolver"
+    " that does",
 )
 
 # WireGuard

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from chain.contract import MARK_TUNNEL
 from chain.node import wireguard
 from chain.node.kinds import causes
-from chain.node.kinds.base import DialError, Tunnel
+from chain.node.kinds.base import DialError, Interface, Tunnel
 from chain.node.lock import UplinkRules
 from chain.node.probe import objection
 from chain.node.run import CommandError, ip_batch, run, succeeds
@@ -30,7 +30,7 @@ def create(settings: ExitSettings, secrets: Mapping[str, Secret]) -> WireGuard:
     return WireGuard(settings, secrets)
 
 
-class WireGuard:
+class WireGuard(Interface):
     interface = "vpn0"
 
     def __init__(self, settings: ExitSettings, secrets: Mapping[str, Secret]) -> None:

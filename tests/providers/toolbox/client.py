@@ -35,8 +35,14 @@ def up() -> None:
             fields[key] = value
     tunnel.create("wg0")
     tunnel.run("wg", "setconf", "wg0", "/dev/stdin", stdin="\n".join(passed) + "\n")
-    for address in fields["Address"].split(","):
-        tunnel.run("ip", "address", "replace", address.strip(), "dev", "wg0")
+    addresses = [address.strip() for address in fields["Address"].split(",")]
+    for address in addresses:
+        tunnel.run("ip", "address", "replace", address, "dev", "wg0")
+    # Those that it had as another client of a chain.
+    for item in json.loads(tunnel.run("ip", "-json", "address", "show", "dev", "wg0"))[0]["addr_info"]:
+        had = f"{item['local']}/{item['prefixlen']}"
+        if item["scope"] == "global" and had not in addresses:
+            tunnel.run("ip", "address", "delete", had, "dev", "wg0")
     tunnel.run("ip", "link", "set", "wg0", "mtu", fields["MTU"], "up")
     host = fields["Endpoint"].rpartition(":")[0]
     route = json.loads(tunnel.run("ip", "-json", "route", "get", host))[0]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from chain.engine.connection import Engine
 
+WIREGUARD_GO = images.PROGRAMS["WIREGUARD_GO"]
+
 
 @pytest.fixture
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -64,7 +66,7 @@ def test_the_host_side_and_what_python_leaves_behind_move_none(copy: Path) -> No
 def test_a_recipe_moves_its_own_image_and_those_that_stand_on_it(copy: Path) -> None:
     own = copy / "images" / "entry" / "Dockerfile"
     assert changed(lambda: own.write_text(own.read_text() + "\n")) == {"entry"}
-    below = copy / "images" / images.WIREGUARD_GO / "Dockerfile"
+    below = copy / "images" / WIREGUARD_GO / "Dockerfile"
     assert changed(lambda: below.write_text(below.read_text() + "\n")) == {"entry", "exit-wireguard"}
 
 
@@ -84,16 +86,16 @@ def missing(*there: str) -> list[str]:
 
 
 def test_what_an_image_stands_on_is_built_first_and_once() -> None:
-    assert missing() == [images.WIREGUARD_GO, "entry", "exit-wireguard"]
+    assert missing() == [WIREGUARD_GO, "entry", "exit-wireguard"]
 
 
 def test_a_fresh_build_takes_all_of_them_each_after_what_it_stands_on() -> None:
-    found = images.with_bases(images.describe(["entry", "exit-wireguard"]).values())
-    assert [image.folder for image in found] == [images.WIREGUARD_GO, "entry", "exit-wireguard"]
+    found = images.with_programs(images.describe(["entry", "exit-wireguard"]).values())
+    assert [image.folder for image in found] == [WIREGUARD_GO, "entry", "exit-wireguard"]
 
 
 def test_what_is_there_is_not_built() -> None:
     found = images.describe(["entry"])["entry"]
-    assert missing(found.name) == [images.WIREGUARD_GO, "exit-wireguard"]
-    assert found.base is not None
-    assert missing(found.base.name) == ["entry", "exit-wireguard"]
+    assert missing(found.name) == [WIREGUARD_GO, "exit-wireguard"]
+    assert found.program is not None
+    assert missing(found.program[1].name) == ["entry", "exit-wireguard"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from chain.contract import RUN_DIR
 from chain.node.kinds import causes
-from chain.node.kinds.base import DialError, Tunnel
+from chain.node.kinds.base import DialError, Interface, Tunnel
 from chain.node.kinds.l2tp import files
 from chain.node.kinds.l2tp.ipsec import Ipsec
 from chain.node.kinds.l2tp.session import Session
@@ -40,7 +40,7 @@ def create(settings: ExitSettings, secrets: Mapping[str, Secret]) -> L2tp:
     return L2tp(settings, secrets)
 
 
-class L2tp:
+class L2tp(Interface):
     interface = "ppp0"
 
     def __init__(self, settings: ExitSettings, secrets: Mapping[str, Secret]) -> None:

@@ -49,7 +49,13 @@ def test_the_server_is_the_configured_one_or_else_the_secret(
 def test_l2tp_passes_inside_ipsec_only(kind: Kind, settings: ExitSettings) -> None:
     """xl2tpd can't mark its packets: that they are inside IPsec is what lets them out, and nothing else does."""
     text = lock.exit_lock(
-        settings, link="eth0", uplink="eth1", tunnel="ppp0", server="192.0.2.7", rules=kind.rules, entry_open=False
+        settings,
+        link="eth0",
+        uplink="eth1",
+        way=lock.Way("ppp0"),
+        server="192.0.2.7",
+        rules=kind.rules,
+        entry_open=False,
     )
     about_l2tp = [line.strip() for line in text.splitlines() if "1701" in line]
     assert about_l2tp == [
@@ -86,7 +92,7 @@ def test_a_silence_is_told_by_what_came_back(
 
     async def objection(server: str, port: int) -> Diagnosis:
         assert (server, port) == ("192.0.2.7", 500)
-        return causes.UNREACHABLE.found(sender="192.0.2.1", word="No route to host", port=port)
+        return causes.UNREACHABLE.found(sender="192.0.2.1", word="No route to host", protocol="UDP", port=port)
 
     async def dial(_: object, __: str) -> Tunnel:
         raise DialError(before.found(received=0, sent=0, line=""))

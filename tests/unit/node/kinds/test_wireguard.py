@@ -69,7 +69,7 @@ def test_why_nothing_answers_shows_in_the_handshakes(
         return ""
 
     async def objection(*_: object) -> Diagnosis | None:
-        return said.found(sender="192.0.2.1", word="No route to host", port=443) if said else None
+        return said.found(sender="192.0.2.1", word="No route to host", protocol="UDP", port=443) if said else None
 
     monkeypatch.setattr(wireguard, "run", run)
     monkeypatch.setattr(wireguard, "objection", objection)
