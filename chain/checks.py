@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Literal
 
 from chain.errors import ChainError, ExitCode, Problem
-from chain.topology import LINK_MTU, WIREGUARD_OVERHEAD, networks
+from chain.topology import LINK_MTU, WIREGUARD_OVERHEAD, networks, tunnel_mtus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from chain.config.models import Config
     from chain.contract import HostFacts
     from chain.exits.base import ExitKind, KernelNeed
-    from chain.topology import Topology
+    from chain.topology import Exit, Topology
 
 Level = Literal["ok", "warn", "fail", "unchecked"]
 
@@ -365,16 +365,23 @@ def _uplink_mtu(device: str, mtu: int, fitting: list[str] | None) -> Finding:
 
 def fitting_mtus(mtu: int, config: Config, built: Topology, kinds: Mapping[str, ExitKind]) -> list[str]:
     """List the settings to change for a host's uplink of this MTU. Other networks, as uplinks, have their own."""
-    fits = {
-        exit_.name: kinds[exit_.kind].tunnel_mtu(config.exits[exit_.name], mtu) if exit_.uplink else exit_.mtu
-        for exit_ in built.exits
-    }
+    unset = {name: exit_.model_copy(update={"mtu": None}) for name, exit_ in config.exits.items()}
+    here = tunnel_mtus(config.model_copy(update={"exits": unset}), kinds, mtu)
+    fits = {exit_.name: exit_.mtu if _elsewhere(exit_, built) else here[exit_.name] for exit_ in built.exits}
     larger = [f"{exit_.name}: {{mtu: {fits[exit_.name]}}}" for exit_ in built.exits if exit_.mtu > fits[exit_.name]]
     clients = min([mtu - WIREGUARD_OVERHEAD, *(min(exit_.mtu, fits[exit_.name]) for exit_ in built.exits)])
     return [
         *([f"`exits: {{{', '.join(larger)}}}`"] if larger else []),
         *([f"`entry: {{mtu: {clients}}}`"] if built.client_mtu > clients else []),
     ]
+
+
+def _elsewhere(exit_: Exit, built: Topology) -> bool:
+    """Tell whether an exit's outermost packets leave by a network that is not chain's own."""
+    hops = {hop.name: hop for hop in built.exits}
+    while exit_.via:
+        exit_ = hops[exit_.via]
+    return bool(exit_.external_uplink)
 
 
 def forwarding(host: HostFacts) -> Finding:

@@ -16,7 +16,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-CONTRACT = 1
+CONTRACT = 2
 
 T = TypeVar("T")
 _JSON_NAMES = {
@@ -78,12 +78,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Link:
-    """The transit network between the entry and one exit."""
+    """A transit network: from who hands packets over, the entry or an exit that runs through another, to an exit."""
 
     subnet: str
-    entry_address: str
+    sender_address: str
     exit_address: str
-    entry_mac: str
+    sender_mac: str
     exit_mac: str
 
 
@@ -147,11 +147,25 @@ APPLIED = ("generation", "dns", "groups", "exits", "clients")
 
 @dataclass(frozen=True)
 class Uplink:
-    """The exit's network towards its provider. `address` is empty where Docker chooses it."""
+    """The exit's network towards its provider. `address` is empty where Docker chooses it.
+
+    With `via` it is the link to another exit, and the name of that one; `link` then says all of it.
+    """
 
     gateway: str
     table: int
     address: str = ""
+    via: str = ""
+    link: Link | None = None
+    mtu: int = 0  # of what is sent by it; 0: the network's own
+
+
+@dataclass(frozen=True)
+class Carried:
+    """An exit that runs through this one."""
+
+    name: str
+    link: Link
 
 
 @dataclass(frozen=True)
@@ -164,6 +178,7 @@ class ExitSettings:
     link: Link
     uplink: Uplink
     routed: tuple[str, ...]  # networks behind the entry: clients and resolvers
+    carried: tuple[Carried, ...]
     tunnel_table: int
     mtu: int
     bootstrap_dns: tuple[str, ...]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from chain.contract import (
     MARK_EXIT,
     MARK_GROUP,
+    Carried,
     Client,
     DesiredState,
     Dns,
@@ -97,6 +98,7 @@ class Exit:
     link: Network
     uplink: Network | None  # None: `external_uplink` names an existing network
     external_uplink: str
+    via: str  # the exit that it runs through, to which its `uplink` leads; empty: none
     settings: ExitSettings
     secrets: tuple[SecretMount, ...]
     mtu: int
@@ -175,19 +177,22 @@ def build(
     subnet, prefix6 = config.entry.subnet, client_prefix6(config.name)
     front = _network("front", pool, 0, upper=False)
     resolvers = IPv4Network((pool.network_address + RESOLVER_SLOT * SLOT_SIZE, 24))
+    mtus = tunnel_mtus(config, kinds)
     exits = tuple(
         _exit(
             name,
             exit_config,
             kinds[exit_config.kind],
             config,
-            slot=slots[name],
+            slots=slots,
             resolvers=resolvers,
             external=external or {},
+            mtus=mtus,
         )
         for name, exit_config in config.exits.items()
     )
     groups = _groups(config, resolvers)
+    used = {member for group in groups for member in group.exits}
     clients = tuple(
         Client(
             name=name,
@@ -208,7 +213,7 @@ def build(
         clients_subnet6=str(prefix6),
         resolvers_subnet=str(resolvers),
         port=_port_inside(config.entry.port),
-        mtu=config.entry.mtu or min([CLIENT_MTU_MAX, *(exit_.mtu for exit_ in exits)]),
+        mtu=config.entry.mtu or min([CLIENT_MTU_MAX, *(exit_.mtu for exit_ in exits if exit_.name in used)]),
         front=Front(address=str(front.subnet.network_address + FIRST), gateway=str(front.gateway), table=TABLE_FRONT),
         dns=Dns(
             upstreams=tuple(map(str, config.dns.upstreams)),
@@ -267,7 +272,8 @@ def networks(built: Topology) -> tuple[Network, ...]:
 
 def _groups(config: Config, resolvers: IPv4Network) -> tuple[Group, ...]:
     members = {name: tuple(group.exits) for name, group in config.groups.items()}
-    members.setdefault(DEFAULT_GROUP, tuple(config.exits))
+    hops = {exit_.via for exit_ in config.exits.values()}
+    members.setdefault(DEFAULT_GROUP, tuple(name for name in config.exits if name not in hops))
     if len(members) > GROUPS_MAX - 1:
         raise ChainError(
             Problem("groups", f"more than {GROUPS_MAX - 1} groups", "split the chain in two"), ExitCode.CONFIG
@@ -289,23 +295,64 @@ def _network(key: str, pool: IPv4Network, slot: int, *, upper: bool) -> Network:
     return Network(key, IPv4Network((base, NETWORK_PREFIX)), base + GATEWAY)
 
 
+def tunnel_mtus(config: Config, kinds: Mapping[str, ExitKind], link_mtu: int = LINK_MTU) -> dict[str, int]:
+    """Compute what fits in each exit's tunnel: in that of one which runs through another, what fits in that one's.
+
+    `link_mtu`: of the networks that the outermost packets leave by.
+    """
+    found: dict[str, int] = {}
+
+    def fits(name: str) -> int:
+        if name not in found:
+            exit_ = config.exits[name]
+            way = fits(exit_.via) if exit_.via else link_mtu
+            found[name] = exit_.mtu or kinds[exit_.kind].tunnel_mtu(exit_, way)
+        return found[name]
+
+    return {name: fits(name) for name in config.exits}
+
+
+def _link(subnet: IPv4Network, number: str) -> Link:
+    """Lay out a transit network. `number` tells its hardware addresses from all others."""
+    return Link(
+        subnet=str(subnet),
+        sender_address=str(subnet.network_address + FIRST),
+        exit_address=str(subnet.network_address + SECOND),
+        # Locally administered, and not Docker's 02:42, so that a container that still has Docker's own address, because
+        # it has not locked itself yet, can't be reached under the one that is expected.
+        sender_mac=f"02:63:68:{number}:01",
+        exit_mac=f"02:63:68:{number}:02",
+    )
+
+
 def _exit(
     name: str,
     config: ExitConfig,
     kind: ExitKind,
     chain: Config,
     *,
-    slot: int,
+    slots: Mapping[str, int],
     resolvers: IPv4Network,
     external: Mapping[str, ExternalNetwork],
+    mtus: Mapping[str, int],
 ) -> Exit:
-    link = _network(f"link-{name}", chain.network.pool, slot, upper=False)
-    own = None if config.uplink else _network(f"uplink-{name}", chain.network.pool, slot, upper=True)
-    if own is not None:
-        uplink = Uplink(gateway=str(own.gateway), table=TABLE_UPLINK, address=str(own.subnet.network_address + FIRST))
-    else:
+    pool, slot = chain.network.pool, slots[name]
+    link = _network(f"link-{name}", pool, slot, upper=False)
+    own = None if config.uplink else _network(f"{'via' if config.via else 'uplink'}-{name}", pool, slot, upper=True)
+    if own is None:
         uplink = Uplink(gateway=_gateway(name, config, external), table=TABLE_UPLINK)
-    mtu = config.mtu or kind.tunnel_mtu(config, LINK_MTU)
+    elif config.via:
+        way = _way(pool, slot)
+        uplink = Uplink(
+            gateway=way.exit_address,
+            table=TABLE_UPLINK,
+            address=way.sender_address,
+            via=config.via,
+            link=way,
+            mtu=mtus[config.via],
+        )
+    else:
+        uplink = Uplink(gateway=str(own.gateway), table=TABLE_UPLINK, address=str(own.subnet.network_address + FIRST))
     specs = kind.secrets(config)
     return Exit(
         name=name,
@@ -314,23 +361,19 @@ def _exit(
         link=link,
         uplink=own,
         external_uplink=config.uplink.network if config.uplink else "",
+        via=config.via or "",
         settings=ExitSettings(
             chain=chain.name,
             name=name,
             kind=config.kind,
-            link=Link(
-                subnet=str(link.subnet),
-                entry_address=str(link.subnet.network_address + FIRST),
-                exit_address=str(link.subnet.network_address + SECOND),
-                # Locally administered, and not Docker's 02:42, so that a container that still has Docker's own
-                # address, because it has not locked itself yet, can't be reached under the one that is expected.
-                entry_mac=f"02:63:68:61:{slot:02x}:01",
-                exit_mac=f"02:63:68:61:{slot:02x}:02",
-            ),
+            link=_link(link.subnet, f"61:{slot:02x}"),
             uplink=uplink,
             routed=(str(chain.entry.subnet), str(resolvers)),
+            carried=tuple(
+                Carried(other, _way(pool, slots[other])) for other, each in chain.exits.items() if each.via == name
+            ),
             tunnel_table=TABLE_TUNNEL,
-            mtu=mtu,
+            mtu=mtus[name],
             bootstrap_dns=tuple(str(address) for address in chain.bootstrap_dns),
             probe_targets=tuple(str(address) for address in config.probe.targets),
             options=kind.options(config),
@@ -338,8 +381,13 @@ def _exit(
         ),
         # `EXIT_role` is the usual name; the caller replaces it by the plain one where that is the file that is there.
         secrets=tuple(SecretMount(spec.role, spec.override or f"secrets/{name}_{spec.role}") for spec in specs),
-        mtu=mtu,
+        mtu=mtus[name],
     )
+
+
+def _way(pool: IPv4Network, slot: int) -> Link:
+    """Give the link between the exit of this slot and the one that it runs through."""
+    return _link(_network("", pool, slot, upper=True).subnet, f"62:{slot:02x}")
 
 
 def _gateway(name: str, config: ExitConfig, external: Mapping[str, ExternalNetwork]) -> str:

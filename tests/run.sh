@@ -99,19 +99,19 @@ start_vm() {
     export CHAIN_LAB_HOST CHAIN_LAB_SHARE
 }
 
+SELECTION=()
+if [ "${LONG:-}" != 1 ]; then SELECTION=(-m "not rare"); fi
+
 native_tests() {
-    local folders selection=()
+    local folders
     mapfile -t folders < <(there tests/netns tests/scenarios)
-    if [ "${LONG:-}" != 1 ]; then selection=(-m "not rare"); fi
-    python -m pytest "${selection[@]}" "${folders[@]}"
+    python -m pytest "${SELECTION[@]}" "${folders[@]}"
 }
 
 # An Xray exit in the first one's place: what is about it alone, and what might differ with it.
 xray_tests() {
-    local selection=()
-    if [ "${LONG:-}" != 1 ]; then selection=(-m "not rare"); fi
     CHAIN_FIRST_EXIT=xray CHAIN_LEAK_REPEATS="${CHAIN_LEAK_REPEATS:-2}" \
-        python -m pytest "${selection[@]}" tests/scenarios/test_{xray,leaks,traffic,uplink}.py
+        python -m pytest "${SELECTION[@]}" tests/scenarios/test_{xray,hops,leaks,traffic,uplink,secrets}.py
 }
 
 # Whatever becomes of the tests, that engine ends with them.

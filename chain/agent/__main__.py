@@ -16,7 +16,6 @@ import nftables
 from chain.agent import endpoints
 from chain.agent.choice import choose, kept_out
 from chain.agent.damping import Allowance
-from chain.agent.reports import Reports
 from chain.agent.routes import Routes
 from chain.contract import (
     CLIENT_INTERFACE,
@@ -29,6 +28,7 @@ from chain.contract import (
     from_json,
 )
 from chain.node import lock, netlink, wireguard
+from chain.node.reports import Reports
 from chain.node.run import CommandError, run
 from chain.node.supervise import log
 
@@ -45,7 +45,7 @@ class Agent:
     def __init__(self) -> None:
         self._nft = nftables.Nftables()
         self._routes = Routes()
-        self._reports = Reports(self._heard)
+        self._reports = Reports("agent", self._heard)
         self._state: DesiredState | None = None
         self._kept_out: list[str] = []
         self._links: dict[str, str] = {}
@@ -68,7 +68,9 @@ class Agent:
         self._kept_out = kept_out(state, question["preshared"])
         self._set_peers(state, question["private_key"], question["preshared"])
         self._call_lost()
-        await self._reports.listen(exit_ for exit_ in state.exits if exit_.name in self._links)
+        await self._reports.listen(
+            {exit_.name: exit_.link.sender_address for exit_ in state.exits if exit_.name in self._links}
+        )
         self._switch(self._admitted())
         return {"generation": state.generation, "kept_out": self._kept_out}
 

@@ -177,11 +177,33 @@ def _references(config: Config) -> Iterable[Problem]:
                 yield Problem(f"groups.{name}.exits.{index}", f"no exit {member!r}", _nearest(member, config.exits))
         if len(set(group.exits)) != len(group.exits):
             yield Problem(f"groups.{name}.exits", "an exit stands here twice", "list each exit once")
+    for name, exit_ in config.exits.items():
+        if exit_.via is not None:
+            yield from _way(config, name, exit_.via)
     if config.entry.subnet.overlaps(config.network.pool):
         yield Problem(
             "network.pool", f"{config.network.pool} overlaps the clients' {config.entry.subnet}", "choose another /20"
         )
     yield from _clients(config)
+
+
+def _way(config: Config, name: str, via: str) -> Iterable[Problem]:
+    """Check what an exit runs through."""
+    where = f"exits.{name}.via"
+    if via not in config.exits:
+        yield Problem(where, f"no exit {via!r}", _nearest(via, config.exits))
+        return
+    hops = [name]
+    while (hop := config.exits[hops[-1]].via) in config.exits and hop is not None:
+        if hop in hops:
+            if hop == name:  # said at each exit of the loop, and not at those that lead into it
+                yield Problem(where, f"runs in a circle: {' → '.join([*hops, hop])}", "let the last hop have no `via:`")
+            return
+        hops.append(hop)
+    for protocol, instead in config.exits[name].sends().items():
+        if protocol not in config.exits[via].carries:
+            what = f"exit {via} carries no {protocol.upper()}, which this exit sends"
+            yield Problem(where, what, instead or "let it run through an exit of another kind")
 
 
 def _clients(config: Config) -> Iterable[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -194,7 +194,14 @@ class ProbeConfig(Model):
 class ExitConfig(Model):
     """What every exit has, whatever its kind."""
 
+    # Protocols that its tunnel carries for an exit that runs through it.
+    carries: ClassVar[frozenset[str]] = frozenset({"tcp", "udp", "esp"})
+
     kind: str
+    via: Name | None = Field(
+        default=None,
+        description="Another exit, through whose tunnel this one's own packets go. That one needs no group to be in.",
+    )
     uplink: UplinkConfig | None = Field(
         default=None,
         description="An existing Docker network to reach the provider by, in place of one that chain makes.",
@@ -203,6 +210,16 @@ class ExitConfig(Model):
         default=None, description="The largest packet inside the tunnel, in bytes. Computed when not given."
     )
     probe: ProbeConfig = Field(default=ProbeConfig(), description="How it is found out whether the tunnel lives.")
+
+    def sends(self) -> dict[str, str]:
+        """Name the protocols that this exit's own packets are of, each with how to do without it, if that can be."""
+        return {"udp": ""}
+
+    @model_validator(mode="after")
+    def _one_way_out(self) -> Self:
+        if self.via and self.uplink:
+            raise ValueError("either `via:`, through another exit, or `uplink:`, not both")
+        return self
 
 
 class GroupConfig(Model):
@@ -362,8 +379,8 @@ class Config(Model):
     exits: dict[Name, ExitConfig] = EXITS
     groups: dict[Name, GroupConfig] = Field(
         default_factory=dict,
-        description="Who goes out where. Unless one is called `default`, there is such a one of all exits, in this"
-        " file's order.",
+        description="Who goes out where. Unless one is called `default`, there is such a one of all exits that no"
+        " other one runs through, in this file's order.",
     )
     clients: dict[ClientName, ClientConfig] = Field(
         default_factory=dict, description="Who may come in; written by `chain client add`."

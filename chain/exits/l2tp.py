@@ -142,6 +142,11 @@ class L2tpExit(ExitConfig):
     username: SecretFile | None = Field(default=None, description="The user name's file; else NAME_vpn_username.")
     password: SecretFile | None = Field(default=None, description="The password's file; else NAME_vpn_password.")
 
+    def sends(self) -> dict[str, str]:
+        if self.esp.encapsulation == "udp":
+            return {"udp": ""}
+        return {"udp": "", "esp": "`esp: {encapsulation: udp}` on this exit hides ESP in UDP"}
+
 
 class L2tp:
     name = "l2tp"

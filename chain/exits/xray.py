@@ -7,7 +7,7 @@ mark (XHTTP's downloadSettings, sockopt, dialerProxy), is not among them.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
@@ -16,10 +16,15 @@ from chain.exits.base import KernelNeed, SecretSpec, ServiceNeeds
 
 VISION = "xtls-rprx-vision"
 SHADOWSOCKS_2022 = ("2022-blake3-aes-128-gcm", "2022-blake3-aes-256-gcm", "2022-blake3-chacha20-poly1305")
-SHADOWSOCKS_OLD = ("aes-128-gcm", "aes-256-gcm", "chacha20-poly1305", "xchacha20-poly1305")
+SHADOWSOCKS_OLD = (
+    *("aes-128-gcm", "aes-256-gcm", "chacha20-ietf-poly1305", "xchacha20-ietf-poly1305"),
+    *("chacha20-poly1305", "xchacha20-poly1305"),
+)
 VMESS_CIPHERS = ("auto", "aes-128-gcm", "chacha20-poly1305")
 
-_PLAIN = "nothing would encrypt it on its way, and Xray itself refuses that: name `reality:` or `tls:`"
+_PLAIN = "nothing would encrypt it on its way: name `reality:` or `tls:`"
+_OLD_HANDSHAKES = ("android", "360")  # fingerprints without TLS 1.3, which Reality and the flow stand on
+_OTHER_NAMES = {"raw": "tcp", "splithttp": "xhttp"}
 _GONE_TRANSPORTS = {
     "h2": "Xray took HTTP/2 out; XHTTP (`transport: xhttp`) is what servers offer in its place",
     "http": "Xray took HTTP/2 out; XHTTP (`transport: xhttp`) is what servers offer in its place",
@@ -35,16 +40,20 @@ Fingerprint = Literal["chrome", "firefox", "safari", "ios", "android", "edge", "
 
 
 def _transport(value: object) -> object:
-    """Say what became of transports that Xray no longer has."""
-    if isinstance(value, str) and value in _GONE_TRANSPORTS:
+    """Say what became of transports that Xray no longer has; take those with two names under either."""
+    if not isinstance(value, str):
+        return value
+    if value in _GONE_TRANSPORTS:
         raise ValueError(_GONE_TRANSPORTS[value])
-    return value
+    return _OTHER_NAMES.get(value, value)
 
 
 def _encryption(value: str) -> str:
-    """Accept VLESS's own encryption as servers give it: four and more parts behind its name."""
-    if value != "none" and not re.fullmatch(r"mlkem768x25519plus(\.[A-Za-z0-9_-]+){3,}", value):
-        raise ValueError("neither `none` nor of the form mlkem768x25519plus.….…")
+    """Accept VLESS's own encryption as servers give it: how it looks, how it begins, and keys."""
+    if value != "none" and not re.fullmatch(
+        r"mlkem768x25519plus\.(native|xorpub|random)\.(0rtt|1rtt)(\.[A-Za-z0-9_-]+)+", value
+    ):
+        raise ValueError("neither `none` nor of the form mlkem768x25519plus.native.0rtt.KEY")
     return value
 
 
@@ -62,7 +71,9 @@ class RealityConfig(Model):
         default="", description="sid: up to 16 hexadecimal digits."
     )
     fingerprint: Fingerprint = Field(default="chrome", description="fp: whose TLS handshake is imitated.")
-    spider_x: HttpText = Field(default="/", description="spx: the path with which a crawl of the site begins.")
+    spider_x: Annotated[HttpText, StringConstraints(pattern=r"^/")] = Field(
+        default="/", description="spx: the path with which a crawl of the site begins."
+    )
 
 
 class TlsConfig(Model):
@@ -85,6 +96,8 @@ class TlsConfig(Model):
 class XrayExit(ExitConfig):
     """An exit through a server that speaks one of Xray's protocols."""
 
+    carries: ClassVar[frozenset[str]] = frozenset({"tcp", "udp"})
+
     kind: Literal["xray"]
     server: Server = Field(description="The server's name or IPv4 address.")
     port: Port = Field(default=443, description="The server's port.")
@@ -97,7 +110,7 @@ class XrayExit(ExitConfig):
     reality: RealityConfig | None = Field(default=None, description="security=reality.")
     tls: TlsConfig | None = Field(default=None, description="security=tls.")
     flow: Literal["xtls-rprx-vision", "none"] | None = Field(
-        default=None, description="VLESS's flow; xtls-rprx-vision over plain tcp with reality or tls, when not given."
+        default=None, description="VLESS's flow; xtls-rprx-vision over tcp, when not given."
     )
     encryption: Annotated[str, AfterValidator(_encryption)] = Field(
         default="none", description="VLESS's own encryption, as the server gives it."
@@ -116,6 +129,9 @@ class XrayExit(ExitConfig):
         default=None, description="The file of Trojan's or Shadowsocks' password; else NAME_xray_password."
     )
 
+    def sends(self) -> dict[str, str]:
+        return dict.fromkeys(carriers(self), "")
+
     @model_validator(mode="after")
     def _fits_together(self) -> XrayExit:
         for problem in (self._security_problem(), self._cipher_problem(), *self._unused()):
@@ -129,11 +145,30 @@ class XrayExit(ExitConfig):
         if self.reality and self.transport in ("ws", "httpupgrade"):
             return f"Reality does not work over {self.transport}; tcp, xhttp and grpc are what it works over"
         bare = not (self.reality or self.tls)
-        if bare and (self.protocol == "trojan" or (self.protocol == "vless" and self.encryption == "none")):
+        encrypted = self.protocol == "vless" and self.encryption != "none"
+        if bare and (self.protocol == "trojan" or (self.protocol == "vless" and not encrypted)):
             return f"{self.protocol} without `reality:` or `tls:`: {_PLAIN}"
-        if self.flow == VISION and (self.protocol != "vless" or self.transport != "tcp" or bare):
-            return f"flow {VISION} is for vless over tcp with `reality:` or `tls:`"
+        if self.protocol == "shadowsocks" and (not bare or self.transport != "tcp"):
+            return "shadowsocks goes over plain tcp and udp only: its UDP would not be covered by anything else"
+        if self.flow == VISION and (self.protocol != "vless" or self.transport != "tcp" or (bare and not encrypted)):
+            return f"flow {VISION} is for vless over tcp with `reality:`, `tls:` or `encryption`"
+        return self._handshake_problem()
+
+    def _handshake_problem(self) -> str:
+        """Find what no server will take. TLS 1.3 is what both Reality and the flow stand on."""
+        shown = self.reality or self.tls
+        if shown and shown.fingerprint in _OLD_HANDSHAKES and (self.reality or self.has_vision):
+            return f"fingerprint {shown.fingerprint} has no TLS 1.3, which Reality and {VISION} need: try chrome"
+        if self.tls and "h3" in self.tls.alpn and self.transport != "xhttp":
+            return f"alpn h3 is for xhttp, not for {self.transport}"
         return ""
+
+    @property
+    def has_vision(self) -> bool:
+        """Tell whether VLESS's flow is used: where it can be, unless chain.yaml says otherwise."""
+        fitting = self.protocol == "vless" and self.transport == "tcp"
+        covered = self.reality or self.tls or self.encryption != "none"
+        return bool(fitting and covered and self.flow != "none")
 
     def _cipher_problem(self) -> str:
         known = {"shadowsocks": (*SHADOWSOCKS_2022, *SHADOWSOCKS_OLD), "vmess": VMESS_CIPHERS}.get(self.protocol)
@@ -148,26 +183,29 @@ class XrayExit(ExitConfig):
         http = self.transport in ("ws", "httpupgrade", "xhttp")
         modes = {"grpc": ("gun", "multi"), "xhttp": ("auto", "packet-up", "stream-up", "stream-one")}
         secret, other = ("id", self.password) if self.protocol in ("vless", "vmess") else ("password", self.id)
-        found = {
+        of_transport = {
             "path": bool(self.path) and not http,
             "host": bool(self.host) and not (http or self.transport == "grpc"),
             "service_name": bool(self.service_name) and self.transport != "grpc",
             "mode": bool(self.mode) and self.mode not in modes.get(self.transport, ()),
+        }
+        of_vless = {
             "encryption": self.encryption != "none" and self.protocol != "vless",
             "flow": bool(self.flow) and self.protocol != "vless",
         }
-        problems = [f"`{name}` does not go with transport {self.transport}" for name in list(found)[:4] if found[name]]
-        problems += [f"`{name}` is for vless, not for {self.protocol}" for name in list(found)[4:] if found[name]]
+        problems = [
+            f"`{name}` does not go with transport {self.transport}" for name, is_so in of_transport.items() if is_so
+        ]
+        problems += [f"`{name}` is for vless, not for {self.protocol}" for name, is_so in of_vless.items() if is_so]
         return [*problems, *([f"{self.protocol} has `{secret}:` as its secret"] if other else [])]
 
 
 class Xray:
     name = "xray"
     settings = XrayExit
-    needs = ServiceNeeds(memory="192m")
-    kernel: tuple[KernelNeed, ...] = (
-        KernelNeed("tproxy", ("nft_tproxy", "nft_socket"), "the way of clients' packets into Xray"),
-    )
+    # Xray answers clients under the addresses that they asked, from any port.
+    needs = ServiceNeeds(memory="192m", sysctls={"net.ipv4.ip_unprivileged_port_start": "0"})
+    kernel: tuple[KernelNeed, ...] = (KernelNeed("tproxy", ("nft_tproxy",), "the way of clients' packets into Xray"),)
 
     def secrets(self, settings: XrayExit) -> tuple[SecretSpec, ...]:
         if settings.protocol in ("vless", "vmess"):
@@ -183,18 +221,12 @@ class Xray:
             "port": settings.port,
             "carriers": list(carriers(settings)),
             "protocol": settings.protocol,
-            "flow": self._flow(settings),
+            # Without the last part HTTP/3 of clients would be refused without a word; the server sees no difference.
+            "flow": f"{VISION}-udp443" if settings.has_vision else "",
             "encryption": settings.encryption,
             "cipher": settings.cipher or "auto",
             "stream": stream(settings),
         }
-
-    @staticmethod
-    def _flow(settings: XrayExit) -> str:
-        fitting = settings.protocol == "vless" and settings.transport == "tcp" and (settings.reality or settings.tls)
-        if settings.flow == "none" or not fitting:
-            return ""
-        return f"{VISION}-udp443"  # which else refuses HTTP/3 of clients without a word; the server sees no difference
 
     def tunnel_mtu(self, settings: XrayExit, link_mtu: int) -> int:
         """Xray ends connections and carries what is in them: the size of a client's packet does not matter to it."""
@@ -236,7 +268,9 @@ def stream(settings: XrayExit) -> dict[str, Any]:
         if tls.ca:
             certificate = {"usage": "verify", "certificate": tls.ca.splitlines()}
             found["tlsSettings"] |= {"certificates": [certificate], "disableSystemRoot": True}
-    http = {"host": settings.host or "", "path": settings.path or "/"}
+    # What is dialled is an address, which no web server knows: without TLS, whose name it is, the server's own.
+    host = settings.host or ("" if settings.tls or settings.reality else settings.server)
+    http = {"host": host, "path": settings.path or "/"}
     match settings.transport:
         case "xhttp":
             found["xhttpSettings"] = http | {"mode": settings.mode or "auto"}
@@ -247,7 +281,7 @@ def stream(settings: XrayExit) -> dict[str, Any]:
         case "grpc":
             found["grpcSettings"] = {
                 "serviceName": settings.service_name or "",
-                "authority": settings.host or "",
+                "authority": host,
                 "multiMode": settings.mode == "multi",
             }
     return found

@@ -139,7 +139,7 @@ class Entry:
         neighbours = []
         for exit_ in state.exits:
             if link := self._links.get(exit_.name):
-                run("ip", "link", "set", "dev", link, "address", exit_.link.entry_mac)
+                run("ip", "link", "set", "dev", link, "address", exit_.link.sender_mac)
                 neighbour = f"{exit_.link.exit_address} lladdr {exit_.link.exit_mac} dev {link} nud permanent"
                 neighbours.append(f"neighbour replace {neighbour}")
         ip_batch(neighbours)
@@ -284,7 +284,7 @@ def _interfaces(state: DesiredState) -> tuple[str, dict[str, str]]:
         raise RuntimeError("this container's front network is not the one in its state; run `chain up` again")
     links = {}
     for exit_ in state.exits:
-        name = interface_with(exit_.link.entry_address)
+        name = interface_with(exit_.link.sender_address)
         if name is None:
             log("entry", f"exit {exit_.name}: no link to it in this container; run `chain up` again")
         else:

@@ -9,6 +9,8 @@ import math
 import random
 import subprocess
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,7 @@ from chain.node.kinds.base import DialError, Tunnel
 from chain.node.kinds.causes import Diagnosis
 from chain.node.probe import PUBLIC_TARGETS, TRIES, largest, ping
 from chain.node.report import Reporter, statistics
+from chain.node.reports import Reports
 from chain.node.resolve import ResolveError, resolve
 from chain.node.run import WORST_METRIC, interface_with, interfaces, ip_batch, network_of, nft, run
 from chain.node.supervise import log
@@ -40,15 +43,21 @@ if TYPE_CHECKING:
     from chain.node.kinds.base import Kind
 
 HEALTH = Path(HEALTH_FILE)
+_OTHER_NETWORKS = "this container's networks are not those that its settings name; run `chain up` again"
 
 # Order of the routing rules. The way back to a sender is looked up with its packet's mark (`src_valid_mark`), and must
 # not be found to be this container itself: what is routed to clients comes before what is captured.
 RULE_TUNNEL, RULE_ROUTED, RULE_CAPTURED, RULE_CLIENTS, RULE_PROBE = 100, 110, 115, 120, 130
 TABLE_CAPTURED = 102  # its one route says that every address is this container's own
+_CAPTURED = (
+    f"route replace local default dev lo table {TABLE_CAPTURED}",
+    f"rule add priority {RULE_CAPTURED} fwmark {MARK_CAPTURED} lookup {TABLE_CAPTURED}",
+)
 
 # A provider without a near target is judged by public ones, which are asked rarely: they belong to strangers.
 NEAR_INTERVAL, PUBLIC_INTERVAL = 1.0, 10.0
 PROBE_TIMEOUT = 1.0
+USUAL_ANSWERS = 4.0  # times what the last answer took: what the next one may take, if the kind has the patience
 BURST = 3  # probes after a missed one, before anything is done about it
 NEAR_PATIENCE = 4.0  # seconds that a near target has for its first answer before public ones are asked too
 FIRST_ANSWER_SECONDS = 10.0  # from a dialled tunnel to its first answered probe
@@ -60,9 +69,11 @@ STOOD_SECONDS = 30.0  # that a tunnel must have carried traffic for the next dia
 class Exit:
     def __init__(self, settings: ExitSettings) -> None:
         self._settings = settings
-        self._link = self._uplink = ""
+        self._uplink = ""
         self._server: str | None = None
-        self._entry_open = False
+        self._senders: dict[str, lock.Sender] = {}  # by interface, the entry first
+        self._parent: ExitReport | None = None  # of the exit that this one runs through
+        self._parent_changed = asyncio.Event()
         self._state, self._since = "locked", time.time()
         self._found, self._warning = Diagnosis("starting"), Diagnosis("")
         self._address = ""
@@ -70,9 +81,7 @@ class Exit:
         self._opened = math.inf  # when the tunnel was opened for traffic, on the monotonic clock
         self._sequence = 0
         self._kind: Kind
-        self._reporter = Reporter(
-            settings.link.entry_address, settings.link.exit_address, self._report, self._entry_changed
-        )
+        self._reporters: list[Reporter] = []
 
     async def run(self) -> None:
         """Run until cancelled; hangs up and stays locked when it is."""
@@ -84,7 +93,10 @@ class Exit:
         self._take_identity()
         HEALTH.unlink(missing_ok=True)
         log("exit", "locked")
-        tasks = asyncio.create_task(self._reporter.run()), asyncio.create_task(self._dial_forever())
+        if via := self._settings.uplink.link:
+            await Reports("exit", self._parent_said).listen({self._settings.uplink.via: via.sender_address})
+        work = (*(reporter.run() for reporter in self._reporters), self._dial_forever())
+        tasks = [asyncio.create_task(each) for each in work]
         try:
             # Neither ends by itself. One that fails takes the container with it, which starts anew, locked.
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -100,62 +112,111 @@ class Exit:
     # Lock and identity
 
     def _find_interfaces(self) -> None:
-        link = interface_with(self._settings.link.exit_address)
+        settings = self._settings
+        found = {
+            "the entry": (settings.link, settings.routed),
+            **{f"exit {each.name}": (each.link, (f"{each.link.sender_address}/32",)) for each in settings.carried},
+        }
+        for who, (link, networks) in found.items():
+            name = interface_with(link.exit_address)
+            if name is None:
+                raise RuntimeError(_OTHER_NETWORKS)
+            self._senders[name] = lock.Sender(name, link, networks)
+            self._reporters.append(Reporter(link, self._report, partial(self._sender_changed, name), who=who))
         address = self._settings.uplink.address
         if address:
             uplink = interface_with(address)
         else:
             others = [
-                item["ifname"] for item in interfaces() if item["ifname"] != link and item["link_type"] == "ether"
+                item["ifname"]
+                for item in interfaces()
+                if item["ifname"] not in self._senders and item["link_type"] == "ether"
             ]
             uplink = others[0] if len(others) == 1 else None
-        if link is None or uplink is None:
-            raise RuntimeError("this container's networks are not those that its settings name; run `chain up` again")
-        self._link, self._uplink = link, uplink
+        if uplink is None:
+            raise RuntimeError(_OTHER_NETWORKS)
+        self._uplink = uplink
 
     def _load_lock(self) -> None:
         nft(
             lock.exit_lock(
                 self._settings,
-                link=self._link,
+                senders=tuple(self._senders.values()),
                 uplink=self._uplink,
                 way=lock.Way(self._kind.interface, self._kind.capture),
                 server=self._server,
                 rules=self._kind.rules,
-                entry_open=self._entry_open,
+                ready=self._parent_up,
             )
         )
 
     def _take_identity(self) -> None:
-        """Only now become reachable under the address that the entry uses, with routes that lead nowhere yet."""
-        settings, link, uplink = self._settings.link, self._link, self._uplink
-        main = self._settings.uplink
-        for name in (link, uplink):
+        """Only now become reachable under the addresses that senders use, with routes that lead nowhere yet."""
+        uplink, main, tunnel = self._uplink, self._settings.uplink, self._settings.tunnel_table
+        for name in (*self._senders, uplink):
             netlink.set_lenient(name)
+        if main.mtu:
+            run("ip", "link", "set", "dev", uplink, "mtu", str(main.mtu))
         run("ip", "route", "flush", "table", "main", "default")
         ip_batch(
             [
                 f"route replace default via {main.gateway} dev {uplink} onlink table {main.table}",
                 # A server on the uplink's own network is reached directly.
                 f"route replace {network_of(uplink)} dev {uplink} table {main.table}",
-                f"route replace unreachable default metric {WORST_METRIC} table {self._settings.tunnel_table}",
+                f"route replace unreachable default metric {WORST_METRIC} table {tunnel}",
                 f"rule add priority {RULE_TUNNEL} fwmark {MARK_TUNNEL} lookup {main.table}",
-                f"route replace local default dev lo table {TABLE_CAPTURED}",
-                f"rule add priority {RULE_CAPTURED} fwmark {MARK_CAPTURED} lookup {TABLE_CAPTURED}",
-                *(f"route replace {net} via {settings.entry_address} dev {link}" for net in self._settings.routed),
-                *(f"rule add priority {RULE_ROUTED} to {net} lookup main" for net in self._settings.routed),
-                f"rule add priority {RULE_CLIENTS} iif {link} lookup {self._settings.tunnel_table}",
-                f"rule add priority {RULE_PROBE} fwmark {MARK_PROBE} lookup {self._settings.tunnel_table}",
+                *(_CAPTURED if self._kind.capture else ()),
+                *(line for sender in self._senders.values() for line in _routes_to(sender)),
+                *(f"rule add priority {RULE_CLIENTS} iif {link} lookup {tunnel}" for link in self._senders),
+                f"rule add priority {RULE_PROBE} fwmark {MARK_PROBE} lookup {tunnel}",
             ]
         )
         # Last, when no packet can be led astray any more. A new address forgets neighbours, so they come after it.
-        run("ip", "link", "set", "dev", link, "address", settings.exit_mac)
-        neighbour = f"{settings.entry_address} lladdr {settings.entry_mac} dev {link} nud permanent"
-        ip_batch([f"neighbour replace {neighbour}"])
+        for name, sender in self._senders.items():
+            link = sender.link
+            run("ip", "link", "set", "dev", name, "address", link.exit_mac)
+            ip_batch([f"neighbour replace {link.sender_address} lladdr {link.sender_mac} dev {name} nud permanent"])
+        if via := main.link:
+            run("ip", "link", "set", "dev", uplink, "address", via.sender_mac)
+            ip_batch([f"neighbour replace {via.exit_address} lladdr {via.exit_mac} dev {uplink} nud permanent"])
+            run(
+                "ip",
+                "route",
+                "replace",
+                "default",
+                "via",
+                main.gateway,
+                "dev",
+                uplink,
+                "onlink",
+                "table",
+                str(main.table),
+            )
 
-    def _entry_changed(self, there: bool) -> None:  # noqa: FBT001 - a state, not an option
-        self._entry_open = there
-        nft(f'add element {lock.TABLE} open {{ "{self._link}" }}' if there else f"flush set {lock.TABLE} open")
+    def _sender_changed(self, name: str, there: bool) -> None:  # noqa: FBT001 - a state, not an option
+        self._senders[name] = replace(self._senders[name], open=there)
+        nft(lock.opened("open", name, on=there))
+
+    # The exit that this one runs through
+
+    @property
+    def _parent_up(self) -> bool:
+        return self._parent is not None and self._parent.state == "up"
+
+    def _parent_said(self, _: str, report: ExitReport | None) -> None:
+        before, self._parent = self._parent_up, report
+        if self._parent_up != before:
+            nft(lock.opened("ready", self._uplink, on=self._parent_up))
+        self._parent_changed.set()
+
+    async def _parent_is(self, *, up: bool) -> None:
+        while self._parent_up != up:
+            self._parent_changed.clear()
+            await self._parent_changed.wait()
+
+    def _parent_fails(self) -> Diagnosis:
+        why = self._parent.cause if self._parent else "it says nothing"
+        return causes.PARENT.found(parent=self._settings.uplink.via, why=why)
 
     # Reports
 
@@ -194,7 +255,8 @@ class Exit:
         log("exit", text)
         if advice:
             log("exit", f"what to try: {advice}")
-        self._reporter.changed()
+        for reporter in self._reporters:
+            reporter.changed()
 
     # The tunnel
 
@@ -202,6 +264,10 @@ class Exit:
         attempt = 0
         while True:
             attempt += 1
+            if self._settings.uplink.via and not self._parent_up:
+                self._become("down", self._parent_fails())
+                await self._parent_is(up=True)
+                attempt = 1
             # With the cause of the last loss, for as long as nothing better is known.
             self._become("dialling", self._found)
             self._opened = math.inf
@@ -223,6 +289,20 @@ class Exit:
 
     async def _one_tunnel(self) -> None:
         """Dial, and stay until the tunnel is lost; always ends by raising, most often DialError."""
+        working = [asyncio.create_task(self._tunnel())]
+        if self._settings.uplink.via:
+            working.append(asyncio.create_task(self._parent_is(up=False)))
+        try:
+            done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
+            if working[0] in done:
+                working[0].result()
+            raise DialError(self._parent_fails())
+        finally:
+            for task in working:
+                task.cancel()
+            await asyncio.wait(working)
+
+    async def _tunnel(self) -> None:
         try:
             server = await resolve(self._kind.server, self._settings.bootstrap_dns)
         except ResolveError as error:
@@ -308,7 +388,9 @@ class Exit:
     async def _ask(self, targets: tuple[str, ...]) -> float | None:
         """Probe all targets at once, for the first answer."""
         self._sequence += 1
-        tasks = [asyncio.create_task(self._kind.ask(target, self._sequence, PROBE_TIMEOUT)) for target in targets]
+        usual = self._kind.patience if self._latency is None else USUAL_ANSWERS * self._latency
+        timeout = min(max(PROBE_TIMEOUT, usual), self._kind.patience)
+        tasks = [asyncio.create_task(self._kind.ask(target, self._sequence, timeout)) for target in targets]
         try:
             for answer in asyncio.as_completed(tasks):
                 latency = await answer
@@ -323,9 +405,9 @@ class Exit:
     def _let_through(self, *, on: bool) -> None:
         """Switch clients' packets on or off, on the way that this kind has. Raises OSError, or CommandError."""
         if self._kind.capture:
-            nft(lock.capture(self._link, on=on))
+            nft(lock.capture(self._senders, on=on))
             return
-        for name in (self._link, self._kind.interface):
+        for name in (*self._senders, self._kind.interface):
             netlink.set_forwarding(name, on=on)
 
     def _open(self) -> None:
@@ -339,6 +421,16 @@ class Exit:
         with contextlib.suppress(OSError):  # the tunnel's interface may be gone
             self._let_through(on=False)
         self._address, self._latency, self._warning = "", None, Diagnosis("")
+
+
+def _routes_to(sender: lock.Sender) -> list[str]:
+    """Say how to get back to a sender, and to what is behind it."""
+    address = sender.link.sender_address
+    behind = [net for net in sender.networks if net != f"{address}/32"]
+    return [
+        *(f"route replace {net} via {address} dev {sender.interface}" for net in behind),
+        *(f"rule add priority {RULE_ROUTED} to {net} lookup main" for net in sender.networks),
+    ]
 
 
 def load() -> ExitSettings:

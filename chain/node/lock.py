@@ -19,9 +19,9 @@ from chain.contract import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from chain.contract import DesiredState, ExitSettings
+    from chain.contract import DesiredState, ExitSettings, Link
 
 TABLE = "inet vpn"  # `chain` is a reserved word there
 DNS_PORT = 53
@@ -72,42 +72,61 @@ class Way:
     port: int = 0
 
 
+@dataclass(frozen=True)
+class Sender:
+    """Who hands over what an exit carries: the entry, or an exit that runs through this one."""
+
+    interface: str
+    link: Link
+    networks: tuple[str, ...]  # what may come in from there
+    open: bool = False  # it has said that it is locked
+
+    @property
+    def behind(self) -> str:
+        """Its networks, as a set of nft's."""
+        return f"{{ {', '.join(self.networks)} }}"
+
+
 def exit_lock(
     settings: ExitSettings,
     *,
-    link: str,
+    senders: Sequence[Sender],
     uplink: str,
     way: Way,
     server: str | None,
     rules: UplinkRules | None,
-    entry_open: bool,
+    ready: bool = True,
 ) -> str:
-    """Lock one exit. `server` is the tunnel's far end, when it is known; `entry_open`: the entry says it is locked."""
-    entry, own = settings.link.entry_address, settings.link.exit_address
-    routed = ", ".join(settings.routed)
+    """Lock one exit. `server` is the tunnel's far end, when it is known.
+
+    `ready`: the exit that this one runs through, if it does, says that it is locked and up.
+    """
     resolvers = ", ".join(settings.bootstrap_dns)
-    quoted = f'"{link}"'
+    via = settings.uplink.link
+    # Only the encrypted packets of the tunnel are meant for that exit; one that is not there may be anybody.
+    out = f"oifname {uplink} oifname @ready" if via else f"oifname {uplink}"
     outgoing = incoming = ""
     if server and rules:
         family = "ip6" if ":" in server else "ip"
         outgoing = "".join(
-            f"    oifname {uplink} meta mark {MARK_TUNNEL} {family} daddr {server} {statement} accept\n"
+            f"    {out} meta mark {MARK_TUNNEL} {family} daddr {server} {statement} accept\n"
             for statement in rules.outgoing
-        ) + "".join(
-            f"    oifname {uplink} {family} daddr {server} {statement} accept\n" for statement in rules.unmarked
-        )
+        ) + "".join(f"    {out} {family} daddr {server} {statement} accept\n" for statement in rules.unmarked)
         incoming = "".join(
             f"    iifname {uplink} {family} saddr {server} {statement} accept\n" for statement in rules.incoming
         )
-    passing = _forwarded(way.interface, routed) if way.interface else _captured(way.port, link, routed)
+    passing = _forwarded(way.interface, senders) if way.interface else _captured(way.port, senders)
+    talking = [_talk(sender) for sender in senders]
+    if via:
+        talking.append(_listen(uplink, via))
     return _replace(f"""\
   # Interfaces towards peers that have said they are locked; nothing is sent to one that has not.
-  set open {{ type ifname; {_elements([quoted] if entry_open else [])}}}
+  set open {{ type ifname; {_elements(f'"{sender.interface}"' for sender in senders if sender.open)}}}
+{_ready_set(uplink, ready=ready) if via else ""}\
   chain input {{
     type filter hook input priority filter; policy drop;
     iifname lo accept
-    iifname {link} ip saddr {entry} ip daddr {own} tcp sport {REPORT_PORT} ct state established accept
-    iifname {link} ip saddr {entry} ip daddr {own} icmp type echo-request accept
+{_lines(rule for rules_in, _ in talking for rule in rules_in)}\
 {incoming}\
     iifname {uplink} ip saddr {{ {resolvers} }} udp sport {DNS_PORT} ct state established accept
     iifname {uplink} {_ICMP_ERRORS} ct state related accept
@@ -118,27 +137,74 @@ def exit_lock(
     type filter hook output priority filter; policy drop;
     ip daddr {DOCKERS_RESOLVER} drop
     oifname lo accept
-    oifname {link} ip saddr {own} ip daddr {entry} tcp dport {REPORT_PORT} accept
-    oifname {link} ip saddr {own} ip daddr {entry} icmp type echo-reply accept
-    oifname @open ip daddr {{ {routed} }} {_ICMP_ERRORS} accept
-    oifname @open ip daddr {{ {routed} }} tcp flags & rst == rst accept
+{_lines(rule for _, rules_out in talking for rule in rules_out)}\
 {outgoing}\
-    oifname {uplink} meta mark {MARK_TUNNEL} ip daddr {{ {resolvers} }} udp dport {DNS_PORT} accept
+    {out} meta mark {MARK_TUNNEL} ip daddr {{ {resolvers} }} udp dport {DNS_PORT} accept
 {passing.output}\
   }}
 """)
 
 
+def _talk(sender: Sender) -> tuple[list[str], list[str]]:
+    """Give the rules for what the exit itself and a sender say to each other, in and out."""
+    name, there, own = sender.interface, sender.link.sender_address, sender.link.exit_address
+    behind = f"oifname {name} oifname @open ip daddr {sender.behind}"
+    return [
+        f"iifname {name} ip saddr {there} ip daddr {own} tcp sport {REPORT_PORT} ct state established accept",
+        f"iifname {name} ip saddr {there} ip daddr {own} icmp type echo-request accept",
+    ], [
+        f"oifname {name} ip saddr {own} ip daddr {there} tcp dport {REPORT_PORT} accept",
+        f"oifname {name} ip saddr {own} ip daddr {there} icmp type echo-reply accept",
+        f"{behind} {_ICMP_ERRORS} accept",
+        f"{behind} tcp flags & rst == rst accept",
+    ]
+
+
+def _listen(uplink: str, via: Link) -> tuple[list[str], list[str]]:
+    """Give the rules for the reports of the exit that this one runs through, in and out."""
+    own, there = via.sender_address, via.exit_address
+    return [f"iifname {uplink} ip saddr {there} ip daddr {own} tcp dport {REPORT_PORT} accept"], [
+        f"oifname {uplink} ip saddr {own} ip daddr {there} tcp sport {REPORT_PORT} ct state established accept"
+    ]
+
+
+def _lines(rules: Iterable[str]) -> str:
+    return "".join(f"    {rule}\n" for rule in rules)
+
+
+def _ready_set(uplink: str, *, ready: bool) -> str:
+    elements = _elements([f'"{uplink}"'] if ready else [])
+    return (
+        f"  # The uplink, while the exit that it leads to is locked and up.\n  set ready {{ type ifname; {elements}}}\n"
+    )
+
+
+def opened(name: str, interface: str, *, on: bool) -> str:
+    """Put an interface into one of the sets `open` and `ready`, or take it out; repeats harmlessly."""
+    element = f'element {TABLE} {name} {{ "{interface}" }}'
+    # To delete what is not there is an error, and to add what is there is none.
+    return f"add {element}\n" if on else f"add {element}\ndelete {element}\n"
+
+
 @dataclass(frozen=True)
 class _Passing:
-    """The rules that let clients' packets through: in the chains for input and output, and in chains of their own."""
+    """The rules that let packets of others through: in the chains for input and output, and in chains of their own."""
 
     input: str
     output: str
     chains: str
 
 
-def _forwarded(tunnel: str, routed: str) -> _Passing:
+def _forwarded(tunnel: str, senders: Sequence[Sender]) -> _Passing:
+    there = _lines(
+        f"iifname {sender.interface} iifname @open oifname {tunnel} ip saddr {sender.behind} jump outbound"
+        for sender in senders
+    )
+    back = _lines(
+        f"iifname {tunnel} oifname {sender.interface} oifname @open ip daddr {sender.behind}"
+        " ct state established,related accept"
+        for sender in senders
+    )
     return _Passing(
         f"    iifname {tunnel} ct state established,related accept\n",
         f"    oifname {tunnel} meta mark {MARK_PROBE} accept\n",
@@ -147,8 +213,7 @@ def _forwarded(tunnel: str, routed: str) -> _Passing:
     type filter hook forward priority filter; policy drop;
     # What belongs to no known connection passes NAT unchanged, with the client's own address.
     iifname @open ct state invalid drop
-    iifname @open oifname {tunnel} ip saddr {{ {routed} }} jump outbound
-    iifname {tunnel} oifname @open ip daddr {{ {routed} }} ct state established,related accept
+{there}{back}\
     iifname @open meta l4proto tcp reject with tcp reset
     iifname @open reject with icmpx admin-prohibited
   }}
@@ -164,21 +229,28 @@ def _forwarded(tunnel: str, routed: str) -> _Passing:
     )
 
 
-def _captured(port: int, link: str, routed: str) -> _Passing:
+def _captured(port: int, senders: Sequence[Sender]) -> _Passing:
     """Hand TCP and UDP over to a program; refuse all else at once, before routing: nothing is ever forwarded."""
+    strangers = _lines(f"iifname {sender.interface} ip saddr != {sender.behind} drop" for sender in senders)
+    # Answers alone: a server could have the program send to any port of a client, under any address.
+    replies = _lines(
+        f"oifname {sender.interface} oifname @open meta mark {MARK_CAPTURED_REPLY} ip daddr {sender.behind}"
+        " ct state established,related accept"
+        for sender in senders
+    )
     return _Passing(
         f"    iifname @open meta mark {MARK_CAPTURED} meta l4proto {{ tcp, udp }} accept\n",
-        f"    oifname @open meta mark {MARK_CAPTURED_REPLY} ip daddr {{ {routed} }} accept\n",
+        replies,
         f"""\
-  # The link, while what comes in by it is handed over.
+  # The links, while what comes in by them is handed over.
   set captured {{ type ifname; }}
   chain capture {{
     type filter hook prerouting priority mangle; policy accept;
-    iifname != {link} accept
+    iifname != {{ {_names(sender.interface for sender in senders)} }} accept
     # Nobody else may bring this mark along.
     meta mark set 0
     fib daddr type local accept
-    ip saddr != {{ {routed} }} drop
+{strangers}\
     ct state invalid drop
     iifname @open iifname @captured meta l4proto {{ tcp, udp }} tproxy ip to 127.0.0.1:{port} \
 meta mark set {MARK_CAPTURED} accept
@@ -192,9 +264,9 @@ meta mark set {MARK_CAPTURED} accept
     )
 
 
-def capture(link: str, *, on: bool) -> str:
-    """Say whether what comes in by the link is handed over, without replacing the lock."""
-    return f'add element {TABLE} captured {{ "{link}" }}\n' if on else f"flush set {TABLE} captured\n"
+def capture(links: Iterable[str], *, on: bool) -> str:
+    """Say whether what comes in by these links is handed over, without replacing the lock."""
+    return f"add element {TABLE} captured {{ {_names(links)} }}\n" if on else f"flush set {TABLE} captured\n"
 
 
 def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> str:
@@ -204,7 +276,7 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
     """
     client, address = CLIENT_INTERFACE, state.address.partition("/")[0]
     reporters = ", ".join(
-        f'"{links[exit_.name]}" . {exit_.link.exit_address} . {exit_.link.entry_address}'
+        f'"{links[exit_.name]}" . {exit_.link.exit_address} . {exit_.link.sender_address}'
         for exit_ in state.exits
         if exit_.name in links
     )

@@ -1,4 +1,4 @@
-"""Ask through the tunnel whether anybody is there, and how large a packet may be: ICMP echo.
+"""Ask through the tunnel whether anybody is there, and how large a packet may be: ICMP echo. And why nobody is.
 
 It needs no capability beyond NET_ADMIN's mark: datagram sockets for ICMP are everybody's, raw ones are not.
 """
@@ -28,6 +28,7 @@ _HEADERS = 20 + 8  # IPv4 and ICMP
 _IP_MTU_DISCOVER, _PMTUDISC_PROBE, _IP_RECVERR = 10, 3, 11
 _EXTENDED_ERROR = struct.Struct("=IBBBBII")  # and behind it the address of whoever sent the ICMP error
 _OBJECTION_SECONDS = 1.0
+_OWN_ERRORS = (errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EADDRNOTAVAIL)  # which nobody else has sent
 _REFUSAL_SECONDS = 3.5  # time for a first packet that gets lost, and for the second to be answered
 
 PUBLIC_TARGETS = ("9.9.9.9", "1.1.1.1")  # resolvers of strangers, who answer pings and questions
@@ -115,8 +116,8 @@ async def objection(server: str, port: int) -> Diagnosis | None:
     return None
 
 
-async def refusal(server: str, port: int) -> Diagnosis | None:
-    """Open a TCP connection with the server and close it; say why that fails, if it does."""
+async def refusal(server: str, port: int, silence: Diagnosis) -> Diagnosis | None:
+    """Open a TCP connection with the server and close it; say why that fails, if it does: `silence`, if by nothing."""
     loop = asyncio.get_running_loop()
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as channel:
@@ -126,9 +127,11 @@ async def refusal(server: str, port: int) -> Diagnosis | None:
                 async with asyncio.timeout(_REFUSAL_SECONDS):
                     await loop.sock_connect(channel, (server, port))
             except TimeoutError:
-                return causes.XRAY_NO_ANSWER.found(port=port)
+                return silence
             except OSError as error:
-                return causes.UNREACHABLE.found(sender="somebody", word=_word(error), protocol="TCP", port=port)
+                if error.errno not in _OWN_ERRORS:
+                    return causes.UNREACHABLE.found(sender="somebody", word=_word(error), protocol="TCP", port=port)
+                raise
     except OSError as error:
         return causes.NO_WAY.found(error=_word(error))
     return None

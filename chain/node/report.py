@@ -1,4 +1,4 @@
-"""The exit's end of the report connection. While it stands, the entry is locked and may be sent packets."""
+"""The exit's end of a report connection. While it stands, the sender is locked and may be sent packets."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from chain.node.supervise import log
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chain.contract import Link
+
 _RETRY_SECONDS = 0.1
 
 
 class Reporter:
-    """Keeps one connection to the entry, forever. `on_entry(True)`: the entry has spoken; False: it is gone."""
+    """Keeps one connection to a sender, forever. `on_sender(True)`: it has spoken, so is locked; False: it is gone."""
 
     def __init__(
-        self, entry: str, own: str, current: Callable[[], ExitReport], on_entry: Callable[[bool], None]
+        self, link: Link, current: Callable[[], ExitReport], on_sender: Callable[[bool], None], *, who: str
     ) -> None:
-        self._entry = entry
-        self._own = own
+        """`who` the sender is, for the log."""
+        self._link = link
         self._current = current
-        self._on_entry = on_entry
+        self._on_sender = on_sender
+        self._who = who
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
@@ -35,7 +38,9 @@ class Reporter:
         while True:
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(SILENCE):
-                    reader, writer = await asyncio.open_connection(self._entry, REPORT_PORT, local_addr=(self._own, 0))
+                    reader, writer = await asyncio.open_connection(
+                        self._link.sender_address, REPORT_PORT, local_addr=(self._link.exit_address, 0)
+                    )
                 await self._converse(reader, writer)
             await asyncio.sleep(_RETRY_SECONDS)
 
@@ -49,14 +54,14 @@ class Reporter:
                         break
                 if not heard:
                     heard = True
-                    self._on_entry(True)  # noqa: FBT003 - a state, not an option
-                    log("report", "the entry is there and locked")
+                    self._on_sender(True)  # noqa: FBT003 - a state, not an option
+                    log("report", f"{self._who} is there and locked")
         finally:
             sender.cancel()
             writer.close()
             if heard:
-                self._on_entry(False)  # noqa: FBT003 - a state, not an option
-                log("report", "the entry is gone")
+                self._on_sender(False)  # noqa: FBT003 - a state, not an option
+                log("report", f"{self._who} is gone")
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
@@ -14,6 +15,7 @@ from chain import topology
 from chain.api.load import load_template
 from chain.config import loader
 from chain.config.models import ClientConfig, Config, Endpoint, ExitConfig, GroupConfig
+from chain.contract import Carried
 from chain.exits import REGISTRY
 from chain.exits.l2tp import L2tpExit
 from chain.node import lock
@@ -76,8 +78,9 @@ def test_the_full_example_names_every_key_and_the_legacy_one_every_option_of_l2t
     named: dict[str, set[str]] = defaultdict(set)  # some keys of a kind exclude each other
     for exit_ in full["exits"].values():
         named[exit_["kind"]] |= named_in(exit_)
+    everyones = keys_of(ExitConfig) & set().union(*named.values())
     for kind in REGISTRY.values():
-        assert keys_of(kind.settings) - named[kind.name] == set()
+        assert keys_of(kind.settings) - named[kind.name] - everyones == set()
     for model, part in ((GroupConfig, full["groups"]["default"]), (ClientConfig, full["clients"]["phone"])):
         assert keys_of(model) - named_in(part) == set()
     legacy = yaml.safe_load((EXAMPLES[0].parent / "l2tp-legacy.yaml").read_text())["exits"]["office"]
@@ -113,14 +116,37 @@ def locks(found: Topology) -> dict[str, str]:
     kind = WireGuard(settings, {"wg_private_key": Secret("unused")})
     exit_text = lock.exit_lock(
         settings,
-        link="eth1",
+        senders=[lock.Sender("eth1", settings.link, settings.routed, open=True)],
         uplink="eth0",
         way=lock.Way(kind.interface),
         server="203.0.113.7",
         rules=kind.rules,
-        entry_open=True,
     )
-    return {"closed.nft": lock.closed(), "entry.nft": entry, "entry-switch.nft": switch, "exit.nft": exit_text}
+    # One that hands packets over to a program, runs through another exit, and has a third one run through it.
+    hop = replace(
+        settings,
+        uplink=replace(settings.uplink, via="bern", link=settings.link),
+        carried=(Carried("rome", found.exits[0].settings.link),),
+    )
+    hop_text = lock.exit_lock(
+        hop,
+        senders=[
+            lock.Sender("eth1", hop.link, hop.routed, open=True),
+            lock.Sender("eth2", hop.carried[0].link, (f"{hop.carried[0].link.sender_address}/32",)),
+        ],
+        uplink="eth0",
+        way=lock.Way(port=7500),
+        server="203.0.113.7",
+        rules=lock.UplinkRules(("tcp dport 443",), ("tcp sport 443 ct state established",)),
+        ready=True,
+    )
+    return {
+        "closed.nft": lock.closed(),
+        "entry.nft": entry,
+        "entry-switch.nft": switch,
+        "exit.nft": exit_text,
+        "hop-captured.nft": hop_text,
+    }
 
 
 def client_file(config: Config, found: Topology) -> str:

@@ -42,9 +42,8 @@ def exit_lock(
     entry_open: bool = False,
     rules: lock.UplinkRules = RULES,
 ) -> str:
-    return lock.exit_lock(
-        settings, link="link0", uplink="up0", way=lock.Way("vpn0"), server=server, rules=rules, entry_open=entry_open
-    )
+    entry = lock.Sender("link0", settings.link, settings.routed, open=entry_open)
+    return lock.exit_lock(settings, senders=[entry], uplink="up0", way=lock.Way("vpn0"), server=server, rules=rules)
 
 
 # Loading
@@ -114,7 +113,7 @@ class Way:
         join(entry, "link0", exit_, "link0")
         join(exit_, "vpn0", provider, "tun0")
         join(exit_, "up0", provider, "wan0")
-        acquaint(entry, "link0", exit_, "link0", (link.entry_address, link.exit_address), ("fd00:1::2", "fd00:1::3"))
+        acquaint(entry, "link0", exit_, "link0", (link.sender_address, link.exit_address), ("fd00:1::2", "fd00:1::3"))
         acquaint(exit_, "vpn0", provider, "tun0", (NEAR, FAR), ("fd00:2::2", "fd00:2::1"))
         acquaint(exit_, "up0", provider, "wan0", (UPLINK, SERVER))
         entry.ip(
@@ -124,7 +123,7 @@ class Way:
             "route add default via fd00:1::3",
         )
         exit_.ip(
-            f"route add 10.13.13.0/24 via {link.entry_address}",
+            f"route add 10.13.13.0/24 via {link.sender_address}",
             f"route add 203.0.113.0/24 via {FAR}",
             "route add fd00:c::/64 via fd00:1::2",
             "route add 2001:db8::/32 via fd00:2::1",
@@ -269,9 +268,9 @@ def test_only_clients_and_resolvers_are_forwarded(way: Way) -> None:
     way.lock(entry_open=True)
     way.forward(on=True)
     way.entry.ip("address add 10.99.99.9/32 dev lo")
-    way.exit.ip(f"route add 10.99.99.0/24 via {way.settings.link.entry_address}")
+    way.exit.ip(f"route add 10.99.99.0/24 via {way.settings.link.sender_address}")
     way.arrive("asked_link", way.entry, "10.99.99.9", INTERNET)
-    way.arrive("asked_link", way.entry, way.settings.link.entry_address, INTERNET)
+    way.arrive("asked_link", way.entry, way.settings.link.sender_address, INTERNET)
     assert way.exit.seen("after_tunnel") == 0
 
 

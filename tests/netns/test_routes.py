@@ -58,7 +58,7 @@ def entry() -> Iterator[Namespace]:
     with namespaces("entry") as (namespace,):
         for index, exit_ in enumerate(state.exits, start=1):
             join(namespace, f"link{index}", namespace, f"other{index}")
-            namespace.ip(f"address add {exit_.link.entry_address}/29 dev link{index}")
+            namespace.ip(f"address add {exit_.link.sender_address}/29 dev link{index}")
         yield namespace
 
 
@@ -111,9 +111,9 @@ class Fork:
         for exit_ in self.state.exits:
             place = self.exits[exit_.name]
             join(entry, self.links[exit_.name], place, "link0")
-            addresses = (exit_.link.entry_address, exit_.link.exit_address)
+            addresses = (exit_.link.sender_address, exit_.link.exit_address)
             acquaint(entry, self.links[exit_.name], place, "link0", addresses)
-            place.ip(f"address add {INTERNET}/32 dev lo", f"route add 10.13.13.0/24 via {exit_.link.entry_address}")
+            place.ip(f"address add {INTERNET}/32 dev lo", f"route add 10.13.13.0/24 via {exit_.link.sender_address}")
             place.watch(before_client=f"iifname link0 ip saddr {CLIENT}")
             place.serve("serve", INTERNET, PORT)
             place.serve("serve", INTERNET, DNS)

@@ -293,7 +293,7 @@ class Chain:
             ("client", phone, f"{client}, itself {_address(client, DEMO.network('clients'))}"),
             (f"WireGuard to {DEMO.clients_gateway}:{self.plan.port}, the port that this host publishes",),
             ("entry", topology.state.address.partition("/")[0], entry),
-            (f"from {link.entry_address} to {link.exit_address}, a network with nobody else in it",),
+            (f"from {link.sender_address} to {link.exit_address}, a network with nobody else in it",),
             ("exit", exit_.name, f"{container}: {found['state']}{latency}"),
             (f"{self.plan.title} from {_address(container, provider.network)} to {provider.wan}",),
             ("provider", provider.outside, self.world.container(provider.name)),

@@ -18,6 +18,7 @@ from world import (
     INTERNET_HOST,
     PROVIDERS,
     WIREGUARD2,
+    Provider,
     World,
     address_in,
     docker,
@@ -365,21 +366,27 @@ def two_exits(world: World, ground: Ground) -> Chain:
 
     The first is reached by its provider's name, the other by its address.
     """
-    server = {"public_key": keys.public_key(Secret(world.keys["server"]))}
-    name = name_of(ground.preferred)
-    if ground.l2tp:
-        first, files = l2tp_exit(ground.preferred), l2tp_files(world, "paris") | {"paris_vpn_server_ip": name}
-    elif ground.xray:
-        first, files = xray_exit(world, {"server": name, "reality": {}}), {"paris_xray_id": world.keys["id"]}
-    else:
-        first, files = wireguard_exit(ground.preferred, name) | server, wireguard_files(world, "paris", "exit")
+    paris, paris_files = exit_at(world, "paris", ground.preferred, name_of(ground.preferred))
+    oslo, oslo_files = exit_at(world, "oslo", WIREGUARD2, WIREGUARD2.wan)
     return Chain(
         world,
         world.folder / "project",
-        exits={"paris": first, "oslo": wireguard_exit(WIREGUARD2) | server},
-        secrets=files | wireguard_files(world, "oslo", "exit2"),
+        exits={"paris": paris, "oslo": oslo},
+        secrets=paris_files | oslo_files,
         extra={"bootstrap_dns": [world.site.names_host]},
     )
+
+
+def exit_at(world: World, name: str, provider: Provider, server: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Give chain.yaml's fields and the secrets' files of an exit at this provider, under this name or address."""
+    site = world.site
+    if provider == site.l2tp:
+        return l2tp_exit(provider), l2tp_files(world, name) | {f"{name}_vpn_server_ip": server}
+    if provider == site.xray:
+        return xray_exit(world, {"server": server, "reality": {}}), {f"{name}_xray_id": world.keys["id"]}
+    key = "exit" if provider == site.wireguard else "exit2"
+    public = {"public_key": keys.public_key(Secret(world.keys["server"]))}
+    return wireguard_exit(provider, server) | public, wireguard_files(world, name, key)
 
 
 def uplink_address(chain: Chain, world: World) -> str:

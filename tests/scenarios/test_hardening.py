@@ -88,7 +88,7 @@ def test_an_exit_that_comes_and_goes_all_the_while_keeps_nobody_from_the_others(
     with streaming(world, new_token(), 100) as figures:
         seconds = str(5 * ground.patience)
         world.inside(
-            chain.container("exit-oslo"), "python3", "-c", FLOOD, link["entry_address"], link["exit_address"], seconds
+            chain.container("exit-oslo"), "python3", "-c", FLOOD, link["sender_address"], link["exit_address"], seconds
         )
     assert figures["lost"] == 0
     assert docker("inspect", "-f", "{{.RestartCount}}", entry) == restarts

@@ -10,6 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from faults import kill_program
+from leaks import assert_no_leak, watched
 from scene import Chain
 from world import INTERNET_HOST, World, docker, eventually, xray_exit
 
@@ -151,6 +153,23 @@ def test_a_server_that_is_dead_is_noticed(xrays: Chain, world: World) -> None:
     finally:
         docker("start", provider)
     eventually(lambda: xrays.is_open("reality"), 60, "reality is open again")
+
+
+def test_without_xray_packets_are_refused_and_not_sent_elsewhere(chain: Chain, world: World, ground: Ground) -> None:
+    """The chain's other exit is kept out of it, so that there is no way around."""
+    with watched(world, chain, ground) as (capture, allowed), chain.silenced("oslo"):
+        eventually(lambda: not chain.is_open("oslo"), 60, "oslo is closed")
+        for _ in range(3):
+            chain.answered()
+            before = chain.refused()
+            kill_program(chain.container("exit-paris"), "xray", world)
+            eventually(partial(_refuses_more, chain, before), 30, "packets are refused")
+            eventually(lambda: chain.is_open("paris"), 60, "paris is open again")
+    assert_no_leak(capture, allowed)
+
+
+def _refuses_more(chain: Chain, before: int) -> bool:
+    return chain.refused() > before
 
 
 def cause(chain: Chain, name: str) -> dict[str, str]:

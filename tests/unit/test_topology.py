@@ -111,7 +111,7 @@ def test_networks_are_disjoint_and_inside_the_pool(names: set[str]) -> None:
 
 
 def addresses_of(link: object) -> list[str]:
-    return [getattr(link, name) for name in ("entry_address", "exit_address", "entry_mac", "exit_mac")]
+    return [getattr(link, name) for name in ("sender_address", "exit_address", "sender_mac", "exit_mac")]
 
 
 def test_the_resolvers_slots_begin_behind_the_last_exit() -> None:
@@ -122,14 +122,14 @@ def test_the_resolvers_slots_begin_behind_the_last_exit() -> None:
 def test_the_bridge_the_entry_and_the_exit_have_addresses_of_their_own(built: Callable[[str], Topology]) -> None:
     for exit_ in built(GROUPS).exits:
         link = exit_.settings.link
-        used = {exit_.link.gateway, IPv4Address(link.entry_address), IPv4Address(link.exit_address)}
+        used = {exit_.link.gateway, IPv4Address(link.sender_address), IPv4Address(link.exit_address)}
         assert len(used) == 3
         assert used <= set(exit_.link.subnet.hosts())
 
 
 def test_macs_are_locally_administered_and_not_dockers(built: Callable[[str], Topology]) -> None:
     for exit_ in built(GROUPS).exits:
-        for mac in (exit_.settings.link.entry_mac, exit_.settings.link.exit_mac):
+        for mac in (exit_.settings.link.sender_mac, exit_.settings.link.exit_mac):
             first, second = (int(part, 16) for part in mac.split(":")[:2])
             assert first & 0b11 == 0b10
             assert (first, second) != (0x02, 0x42)
@@ -266,3 +266,37 @@ def test_an_uplink_without_a_known_gateway_is_refused(
     with pytest.raises(ChainError, match=what) as refused:
         build(configured(UPLINK), REGISTRY, known)
     assert refused.value.code is ExitCode.ENGINE
+
+
+HOPS = """\
+entry: {endpoint: vpn.example.org}
+exits:
+  bern: {kind: l2tp, via: oslo}
+  oslo: {kind: wireguard, via: paris, endpoint: "192.0.2.1:51820", public_key: KEY, address: 10.64.0.2/32}
+  paris: {kind: wireguard, endpoint: "192.0.2.2:51820", public_key: KEY, address: 10.65.0.2/32}
+""".replace("KEY", "3hSkUNaT6/OFOBQR2O6IevrHpJzR6t8xSDnCikOJbTM=")
+
+
+def test_an_exit_through_another_has_the_link_to_that_one_as_its_uplink(built: Callable[[str], Topology]) -> None:
+    bern, oslo, paris = (exit_.settings for exit_ in built(HOPS).exits)
+    assert (bern.uplink.via, oslo.uplink.via, paris.uplink.via) == ("oslo", "paris", "")
+    assert [each.name for each in oslo.carried] == ["bern"]
+    assert oslo.carried[0].link == bern.uplink.link
+    assert [bern.uplink.address, bern.uplink.gateway] == addresses_of(bern.uplink.link)[:2]
+    assert paris.uplink.link is None
+
+
+def test_what_fits_is_computed_from_the_outside_in(built: Callable[[str], Topology]) -> None:
+    bern, oslo, paris = (exit_.settings for exit_ in built(HOPS).exits)
+    assert (paris.mtu, oslo.mtu) == (1440, 1380)
+    assert (bern.uplink.mtu, oslo.uplink.mtu) == (oslo.mtu, paris.mtu)
+    smaller = built(HOPS.replace("via: paris", "via: paris, mtu: 1300"))
+    assert bern.mtu - smaller.exits[0].mtu == 1380 - 1300
+    assert smaller.client_mtu == smaller.exits[0].mtu
+
+
+def test_hops_are_in_no_group_unless_somebody_puts_them_there(built: Callable[[str], Topology]) -> None:
+    (group,) = built(HOPS).state.groups
+    assert group.exits == ("bern",)
+    named = built(HOPS + "groups: {default: {exits: [paris, bern]}}\n")
+    assert named.state.groups[0].exits == ("paris", "bern")

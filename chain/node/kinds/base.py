@@ -33,6 +33,7 @@ class Interface:
 
     interface: str
     capture = 0
+    patience = 1.0
 
     async def ask(self, target: str, sequence: int, timeout: float) -> float | None:  # noqa: ASYNC109 - the caller's budget
         return await ping(target, self.interface, sequence, timeout)
@@ -43,6 +44,7 @@ class Kind(Protocol):
 
     interface: str  # the tunnel's interface, by the name it will have; empty where there is none
     capture: int  # the port on the loopback where a program takes clients' packets; 0 where there is an interface
+    patience: float  # seconds that an answer to a question may take on a way that nothing is known of yet
     server: str  # name or address of the far end
     rules: UplinkRules  # what may pass between the uplink and the server
 

@@ -74,6 +74,13 @@ MTU = Cause(
     " loses what has to be cut in pieces",
 )
 
+PARENT = Cause(
+    "",
+    "parent",
+    "exit {parent}, which this one runs through, is not up: {why}",
+    "`chain status` says what to try about exit {parent}; this one dials as soon as that one is up",
+)
+
 # L2TP/IPsec: IKE
 
 NO_ANSWER = Cause(
@@ -275,6 +282,13 @@ XRAY_NO_ANSWER = Cause(
     "check the server's address and port; ask another network, such as a phone's, whether it answers there: then this"
     " one blocks it",
 )
+XRAY_HANDSHAKE = Cause(
+    "xray",
+    "xray-handshake",
+    "the server's TCP port {port} is open, but what this exit says there is never answered",
+    "compare the port, `transport` and `reality` or `tls` with the provider's link; where all are right, something on"
+    " the way may swallow such connections: another `server_name`, `fingerprint` or port is worth a try",
+)
 XRAY_DIAL = Cause(
     "xray",
     "xray-dial",
@@ -287,7 +301,7 @@ XRAY_REALITY = Cause(
     "xray-reality",
     "the server does not take this exit for one of its own, and shows the site whose name it borrows ({reason})",
     "compare `reality: {{public_key: …, short_id: …}}` with the provider's link (pbk, sid), letter by letter; the clock"
-    " of the engine's host must be right",
+    " of the engine's host must be right; where all is, somebody on the way shows a certificate of theirs",
 )
 XRAY_BORROWED = Cause(
     "xray",
@@ -326,12 +340,20 @@ XRAY_PATH = Cause(
     "there is a web server, but what was asked of it is not an entrance ({status})",
     "compare `path`, `host` or `service_name`, and `transport`, with the provider's link",
 )
+XRAY_BEHIND = Cause(
+    "xray",
+    "xray-behind",
+    "the web server in front has nobody behind it ({status})",
+    "it is for the provider to start the server behind; with a name that many servers share, compare `host` with the"
+    " provider's link",
+)
 XRAY_CLOSES = Cause(
     "xray",
     "xray-closes",
     "the server lets this exit in and then closes each connection without a word",
     "compare the id or password and `flow` with the provider's link, letter by letter: the account may be unknown or at"
-    " its end; with grpc look at `service_name` too",
+    " its end; with grpc look at `service_name` too; or what was asked can't be reached by TCP port 53 from there:"
+    " `probe: {{targets: [ADDRESS]}}` with a resolver that can",
 )
 XRAY_SILENT = Cause(
     "xray",

@@ -71,10 +71,10 @@ def remove_peers() -> None:
     except ImportError:  # an exit's image
         from chain.node.exit import Exit
 
-        def unmoved(self: Exit, there: bool) -> None:  # noqa: FBT001 - the method's own shape
-            del self, there
+        def unmoved(self: Exit, name: str, there: bool) -> None:  # noqa: FBT001 - the method's own shape
+            del self, name, there
 
-        Exit._entry_changed = unmoved  # type: ignore[method-assign]
+        Exit._sender_changed = unmoved  # type: ignore[method-assign]
         return
     install = Routes.install
 

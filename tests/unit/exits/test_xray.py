@@ -57,6 +57,12 @@ def test_each_protocol_has_one_secret(fields: dict[str, Any], role: str) -> None
         ({"tls": {"allow_insecure": True}}, "allow_insecure"),
         ({"tls": {}, "transport": "xhttp", "download_settings": {}}, "download_settings"),
         ({"tls": {}, "flow": VISION, "transport": "ws"}, "is for vless over tcp"),
+        ({"reality": REALITY | {"fingerprint": "android"}}, "has no TLS 1.3"),
+        ({"tls": {"fingerprint": "360"}}, "has no TLS 1.3"),
+        ({"reality": REALITY | {"spider_x": "x"}}, "spider_x"),
+        ({"tls": {"alpn": ["h3"]}}, "alpn h3 is for xhttp"),
+        ({"encryption": "mlkem768x25519plus.a.b.c"}, "neither `none` nor"),
+        ({"protocol": "shadowsocks", "cipher": "aes-128-gcm", "tls": {}}, "its UDP would not be covered"),
         ({"protocol": "shadowsocks"}, "`cipher` is missing"),
         ({"protocol": "shadowsocks", "cipher": "rc4-md5"}, "is not known"),
         ({"protocol": "vmess", "cipher": "none"}, "is not known"),
@@ -80,8 +86,21 @@ def test_what_would_not_work_is_refused_with_its_reason(fields: dict[str, Any], 
 
 def test_vless_encryption_may_stand_without_tls() -> None:
     made = settings(encryption="mlkem768x25519plus.native.0rtt.abc")
-    assert KIND.options(made)["flow"] == ""
+    assert KIND.options(made)["flow"] == f"{VISION}-udp443"
     assert stream(made) == {"network": "tcp", "security": "none"}
+    assert KIND.options(settings(reality=REALITY, flow="none"))["flow"] == ""
+
+
+@pytest.mark.parametrize(("given", "known"), [("raw", "tcp"), ("splithttp", "xhttp"), ("tcp", "tcp")])
+def test_a_transport_may_be_called_by_either_name(given: str, known: str) -> None:
+    assert stream(settings(tls={}, transport=given))["network"] == known
+
+
+def test_a_web_server_is_asked_by_its_name_where_no_tls_says_it() -> None:
+    made = settings(protocol="vmess", transport="ws")
+    assert stream(made)["wsSettings"] == {"host": made.server, "path": "/"}
+    assert stream(settings(protocol="vmess", transport="ws", tls={}))["wsSettings"]["host"] == ""
+    assert stream(settings(protocol="vmess", transport="grpc"))["grpcSettings"]["authority"] == made.server
 
 
 def test_the_server_is_named_to_tls_though_an_address_is_dialled() -> None:

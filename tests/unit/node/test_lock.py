@@ -33,9 +33,8 @@ def topology(built: Callable[[str], Topology]) -> Topology:
 
 
 def exit_lock(settings: ExitSettings, *, server: str | None = "203.0.113.7", entry_open: bool = True) -> str:
-    return lock.exit_lock(
-        settings, link="eth1", uplink="eth0", way=lock.Way("vpn0"), server=server, rules=RULES, entry_open=entry_open
-    )
+    entry = lock.Sender("eth1", settings.link, settings.routed, open=entry_open)
+    return lock.exit_lock(settings, senders=[entry], uplink="eth0", way=lock.Way("vpn0"), server=server, rules=RULES)
 
 
 def entry_lock(topology: Topology) -> str:

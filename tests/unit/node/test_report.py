@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from chain.contract import ExitReport
+from chain.contract import ExitReport, Link
 from chain.node import report
 from chain.node.report import Reporter, statistics
 
@@ -38,7 +38,8 @@ async def _there_and_gone(port: int) -> None:
             lines.put_nowait(line)
 
     server = await asyncio.start_server(serve, "127.0.0.1", port)
-    reporter = Reporter("127.0.0.1", "127.0.0.1", lambda: REPORT, seen.put_nowait)
+    link = Link("127.0.0.0/8", sender_address="127.0.0.1", exit_address="127.0.0.1", sender_mac="", exit_mac="")
+    reporter = Reporter(link, lambda: REPORT, seen.put_nowait, who="the entry")
     task = asyncio.create_task(reporter.run())
     for _ in range(2):  # it comes back by itself
         writer = await entry.get()

@@ -16,10 +16,10 @@ from chain.node.kinds.base import DialError, Tunnel
 from chain.node.kinds.xray import config, lines
 from chain.node.lock import UplinkRules
 from chain.node.probe import PUBLIC_TARGETS, objection, refusal
-from chain.node.supervise import Daemon
+from chain.node.supervise import Daemon, log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from chain.contract import ExitSettings
     from chain.node.kinds.causes import Diagnosis
@@ -43,6 +43,7 @@ def create(settings: ExitSettings, secrets: Mapping[str, Secret]) -> Xray:
 class Xray:
     interface = ""
     capture = config.CAPTURE_PORT
+    patience = 5.0  # five times there and back, and a lost packet
 
     def __init__(self, settings: ExitSettings, secrets: Mapping[str, Secret]) -> None:
         self.server: str = settings.options["server"]
@@ -55,26 +56,27 @@ class Xray:
         self._options = settings.options
         (self._secret,) = secrets.values()
         self._targets = settings.probe_targets or PUBLIC_TARGETS
-        self._server = ""
+        self._address = ""
         self._daemon: Daemon | None = None
 
     async def dial(self, server: str) -> Tunnel:
         """Start Xray. It dials for each connection anew, so that only a probe tells whether anybody is there."""
-        self._server = server
+        self._address = server
         await self.hang_up()
         document = config.document(self._options, self._secret.reveal(), server, self._targets)
-        self._daemon = Daemon("xray", *RUN, str(FILE), on_line=lambda line: bool(lines.OF_ONE_CONNECTION.search(line)))
-        await self._start(self._daemon, document, config.CAPTURE_PORT)
+        self._daemon = Daemon("xray", *RUN, str(FILE), on_line=lambda line: bool(lines.NOT_LOGGED.search(line)))
+        await self._start(self._daemon, document)
         return Tunnel("")
 
-    async def _start(self, daemon: Daemon, document: dict[str, Any], port: int) -> None:
-        """Start an Xray, and wait until it listens on a port. Raises DialError."""
+    async def _start(self, daemon: Daemon, document: dict[str, Any]) -> None:
+        """Start an Xray, and wait until it listens where it is to. Raises DialError."""
+        ports = [inbound["port"] for inbound in document["inbounds"]]
         _write_private(FILE, json.dumps(document))
         try:
             await self._test()
             await daemon.start()
             async with asyncio.timeout(_START_SECONDS):
-                while not _listens(port):
+                while not _listening(ports):
                     if not daemon.running:
                         raise DialError(causes.DAEMON_DIED.found(what="xray ended while it was starting"))
                     await asyncio.sleep(_LOOK_SECONDS)
@@ -84,17 +86,24 @@ class Xray:
             FILE.unlink(missing_ok=True)  # it has read it by now
 
     async def _test(self) -> None:
-        """Have Xray read its configuration without acting on it. Raises DialError with its words."""
+        """Have Xray read its configuration without acting on it. Raises DialError with its words, or TimeoutError."""
         process = await asyncio.create_subprocess_exec(
             *(*RUN, str(FILE), "-test"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output, _ = await process.communicate()
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                output, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
         if process.returncode:
-            words = output.decode(errors="replace").strip().splitlines()
-            raise DialError(causes.XRAY_REFUSES.found(line=lines.short(self._hide(words[-1])) if words else "no word"))
+            words = [self._hide(line) for line in output.decode(errors="replace").strip().splitlines()]
+            for line in words:
+                log("xray", line)
+            raise DialError(causes.XRAY_REFUSES.found(line=lines.short(words[-1]) if words else "no word"))
 
     def _hide(self, line: str) -> str:
         return line.replace(self._secret.reveal(), "***")
@@ -114,26 +123,30 @@ class Xray:
     async def mute(self, asked: str, *, stood: bool) -> Diagnosis:
         if stood:
             return causes.LOST.found(asked=asked)
-        reach = refusal if "tcp" in self._options["carriers"] else objection
-        return await reach(self._server, self._port) or await self._try(asked) or causes.MUTE.found(asked=asked)
+        if "tcp" in self._options["carriers"]:
+            found = await refusal(self._address, self._port, causes.XRAY_NO_ANSWER.found(port=self._port))
+        else:
+            found = await objection(self._address, self._port)
+        return found or await self._try(asked)
 
-    async def _try(self, asked: str) -> Diagnosis | None:
+    async def _try(self, asked: str) -> Diagnosis:
         """Ask once more by an Xray that tells what becomes of it."""
         said: list[str] = []
 
         def hear(line: str) -> bool:
             said.append(self._hide(line))
+            log("xray", said[-1])  # it has asked for nobody but this exit
             return True
 
         daemon = Daemon("xray", *RUN, str(FILE), on_line=hear)
         try:
-            document = config.trial(self._options, self._secret.reveal(), self._server, self._targets[0])
-            await self._start(daemon, document, config.TRIAL_PORT)
+            document = config.trial(self._options, self._secret.reveal(), self._address, self._targets[0])
+            await self._start(daemon, document)
             answer = await _answered(config.TRIAL_PORT, _TRIAL_SECONDS)
         finally:
             await daemon.stop()  # after which all it said is heard
         reality = "realitySettings" in self._options["stream"]
-        return lines.diagnose(said, reality=reality, ended=answer is False, asked=asked)
+        return lines.diagnose(said, reality=reality, ended=answer is False, asked=asked, port=self._port)
 
     async def lost(self) -> Diagnosis:
         if self._daemon is not None:
@@ -167,10 +180,11 @@ async def _answered(port: int, timeout: float) -> bool | None:  # noqa: ASYNC109
         return False
 
 
-def _listens(port: int) -> bool:
-    """Look whether somebody listens; to connect would send Xray off to its server."""
+def _listening(ports: Iterable[int]) -> bool:
+    """Look whether somebody listens on all of them; to connect would send Xray off to its server."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return any(row[1].endswith(f":{port:04X}") and row[3] == _LISTEN for row in rows)
+    found = {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == _LISTEN}
+    return found.issuperset(ports)
 
 
 def _write_private(path: Path, text: str) -> None:

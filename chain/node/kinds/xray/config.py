@@ -1,4 +1,4 @@
-"""What Xray is told, as its one JSON document. It holds the credentials: give it by a pipe. Pure.
+"""What Xray is told, as its one JSON document. It holds the credentials. Pure.
 
 The default outbound is a black hole: what no rule sends to the server goes nowhere, and never out directly.
 """

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from chain.node.kinds.causes import Cause, Diagnosis
 
-# Lines that bear a connection's number say where it was going, which is a client's business and never logged.
-OF_ONE_CONNECTION = re.compile(r"\] \[\d+\] ")
+# Lines that bear a connection's number say where it was going, which is a client's business and never logged. Nor is,
+# at each start, that Xray's makers would have people use something else than what a server speaks.
+NOT_LOGGED = re.compile(r"\] \[\d+\] |is deprecated, not recommended")
 _ALIKE = 20  # letters with which two attempts' reasons begin alike
 _RETRIED = re.compile(r"common/retry: \[(?P<reason>.*?)\] > common/retry")
 _FAILED = re.compile(r"failed to process outbound traffic > (?P<reason>.*)")
@@ -27,8 +28,8 @@ _CERTIFICATE: tuple[tuple[str, Cause], ...] = (
 )
 
 
-def diagnose(lines: Iterable[str], *, reality: bool, ended: bool, asked: str) -> Diagnosis | None:
-    """Say why one connection carried nothing; None: its lines don't tell. `ended`: it was closed, not just silent."""
+def diagnose(lines: Iterable[str], *, reality: bool, ended: bool, asked: str, port: int) -> Diagnosis:
+    """Say why one connection carried nothing. `ended`: it was closed, not just silent; `port`: the server's."""
     tunnelled = False
     reason = status = ""
     for line in lines:
@@ -38,7 +39,8 @@ def diagnose(lines: Iterable[str], *, reality: bool, ended: bool, asked: str) ->
         if match := _RETRIED.search(line) or _FAILED.search(line):
             reason = match["reason"]
     if status or "httpupgrade: failed to dial" in reason:
-        return causes.XRAY_PATH.found(status=status or "no answer to the request")
+        cause = causes.XRAY_BEHIND if status.startswith("5") else causes.XRAY_PATH
+        return cause.found(status=status or "no answer to the request")
     if reality and ("REALITY: " in reason or "x509: " in reason):
         named = "is valid for" in reason
         return (causes.XRAY_BORROWED if named else causes.XRAY_REALITY).found(reason=short(reason))
@@ -49,7 +51,7 @@ def diagnose(lines: Iterable[str], *, reality: bool, ended: bool, asked: str) ->
         return causes.XRAY_DIAL.found(reason=short(reason))
     if tunnelled:
         return (causes.XRAY_CLOSES if ended else causes.XRAY_SILENT).found(asked=asked)
-    return None
+    return causes.XRAY_HANDSHAKE.found(port=port)
 
 
 def short(reason: str) -> str:

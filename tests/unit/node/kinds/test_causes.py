@@ -4,10 +4,10 @@ import string
 
 import pytest
 
-from chain.agent.reports import SENTENCE
 from chain.exits import REGISTRY
 from chain.node.kinds import causes
 from chain.node.kinds.causes import TABLE, Cause
+from chain.node.reports import SENTENCE
 
 
 def placeholders(text: str) -> set[str]:

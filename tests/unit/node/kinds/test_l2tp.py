@@ -50,12 +50,11 @@ def test_l2tp_passes_inside_ipsec_only(kind: Kind, settings: ExitSettings) -> No
     """xl2tpd can't mark its packets: that they are inside IPsec is what lets them out, and nothing else does."""
     text = lock.exit_lock(
         settings,
-        link="eth0",
+        senders=[lock.Sender("eth0", settings.link, settings.routed)],
         uplink="eth1",
         way=lock.Way("ppp0"),
         server="192.0.2.7",
         rules=kind.rules,
-        entry_open=False,
     )
     about_l2tp = [line.strip() for line in text.splitlines() if "1701" in line]
     assert about_l2tp == [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chain.node.kinds import causes
-from chain.node.kinds.xray.lines import OF_ONE_CONNECTION, diagnose
+from chain.node.kinds.xray.lines import NOT_LOGGED, diagnose
 
 if TYPE_CHECKING:
     from chain.node.kinds.causes import Cause
@@ -34,6 +34,10 @@ def failed(reason: str) -> list[str]:
     return [*HEAD, STAMP + words]
 
 
+BEHIND = (
+    "transport/internet/websocket: failed to dial WebSocket > transport/internet/websocket: failed to dial to"
+    " (wss://198.18.0.30:1004/): 502 Bad Gateway > websocket: bad handshake"
+)
 WEBSOCKET = (
     "transport/internet/websocket: failed to dial WebSocket > transport/internet/websocket: failed to dial to"
     " (wss://198.18.0.30:1004/no): 404 Not Found > websocket: bad handshake"
@@ -87,6 +91,7 @@ PIN = "transport/internet/tls: peer cert is unrecognized (against pinnedPeerCert
         (failed(PIN), TLS_ONLY, ENDED, causes.XRAY_PIN, "pinned_sha256"),
         (failed("dial tcp 198.18.0.30:444: connect: connection refused"), REALITY, ENDED, causes.XRAY_DIAL, "refused)"),
         (failed(WEBSOCKET), TLS_ONLY, ENDED, causes.XRAY_PATH, "(404 Not Found)"),
+        (failed(BEHIND), TLS_ONLY, ENDED, causes.XRAY_BEHIND, "(502 Bad Gateway)"),
         (failed(UPGRADE), TLS_ONLY, ENDED, causes.XRAY_PATH, "(no answer to the request)"),
         (
             [*TUNNELLED, f"{STAMP}[Info] transport/internet/splithttp: unexpected status 404"],
@@ -100,15 +105,15 @@ PIN = "transport/internet/tls: peer cert is unrecognized (against pinnedPeerCert
     ],
 )
 def test_lines_tell_the_cause(said: list[str], security: str, end: str, cause: Cause, evidence: str) -> None:
-    found = diagnose(said, reality=security == REALITY, ended=end == ENDED, asked="9.9.9.9")
-    assert found is not None
+    found = diagnose(said, reality=security == REALITY, ended=end == ENDED, asked="9.9.9.9", port=443)
     assert (found.key, evidence in found.cause) == (cause.key, True), found.cause
 
 
-def test_no_line_tells_nothing() -> None:
-    assert diagnose(HEAD, reality=True, ended=False, asked="9.9.9.9") is None
+def test_a_server_that_says_nothing_at_all_is_told_from_one_that_is_mute() -> None:
+    found = diagnose(HEAD, reality=True, ended=False, asked="9.9.9.9", port=443)
+    assert (found.key, "port 443 is open" in found.cause) == (causes.XRAY_HANDSHAKE.key, True)
 
 
 def test_lines_of_one_connection_are_known() -> None:
-    assert [bool(OF_ONE_CONNECTION.search(line)) for line in HEAD] == [False, True, True, True]
-    assert not OF_ONE_CONNECTION.search(f"{STAMP}[Warning] core: Xray 26.3.27 started")
+    assert [bool(NOT_LOGGED.search(line)) for line in HEAD] == [False, True, True, True]
+    assert not NOT_LOGGED.search(f"{STAMP}[Warning] core: Xray 26.3.27 started")

@@ -1,4 +1,7 @@
-"""The entry's end of the report connections: an exit is there while its connection stands, not a moment longer."""
+"""The other end of exits' report connections: an exit is there while its connection stands, not a moment longer.
+
+It is the entry's, and that of an exit which runs through another one.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,7 @@ from chain.contract import HEARTBEAT, REPORT_PORT, SILENCE, ExitReport, from_jso
 from chain.node.supervise import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from chain.contract import ExitLink
-
+    from collections.abc import Callable, Mapping
 
 WORD, SENTENCE = 40, 300  # characters
 MOST_LINES = 50  # in a second: an exit speaks once, and when something changes
@@ -45,20 +45,21 @@ def read(name: str, line: bytes) -> ExitReport:
 class Reports:
     """Listens on every link. `on_report(exit, report)`: news of an exit, or None when its connection has ended."""
 
-    def __init__(self, on_report: Callable[[str, ExitReport | None], None]) -> None:
+    def __init__(self, who: str, on_report: Callable[[str, ExitReport | None], None]) -> None:
+        """`who` listens, for the log."""
+        self._who = who
         self._on_report = on_report
         self._servers: dict[str, asyncio.Server] = {}
         self._current: dict[str, asyncio.StreamWriter] = {}
 
-    async def listen(self, exits: Iterable[ExitLink]) -> None:
-        """Listen on the links of exactly these exits."""
-        wanted = {exit_.name: exit_ for exit_ in exits}
-        for name in self._servers.keys() - wanted.keys():
+    async def listen(self, addresses: Mapping[str, str]) -> None:
+        """Listen for exactly these exits, each at the own address on the link with it."""
+        for name in self._servers.keys() - addresses.keys():
             self._servers.pop(name).close()
-        for name, exit_ in wanted.items():
+        for name, address in addresses.items():
             if name not in self._servers:
                 self._servers[name] = await asyncio.start_server(
-                    functools.partial(self._converse, name), exit_.link.entry_address, REPORT_PORT
+                    functools.partial(self._converse, name), address, REPORT_PORT
                 )
 
     async def _converse(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -91,7 +92,7 @@ class Reports:
             writer.close()
             if self._current.get(name) is writer:
                 del self._current[name]
-                log("agent", f"exit {name}: {cause}")
+                log(self._who, f"exit {name}: {cause}")
                 self._on_report(name, None)
 
     async def _beat(self, writer: asyncio.StreamWriter) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chain.agent import reports
-from chain.agent.reports import Reports, read
-from chain.contract import ExitLink, ExitReport, Link, to_json
+from chain.contract import ExitReport, to_json
+from chain.node import reports
+from chain.node.reports import Reports, read
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -18,11 +18,7 @@ SECONDS = 10
 LINE = to_json(ExitReport(exit="paris", state="up", since=1.0, cause="up")).encode() + b"\n"
 
 
-def exit_(name: str, address: str) -> ExitLink:
-    return ExitLink(name, "l2tp", 0x1001, 1001, Link("127.0.0.0/8", address, "127.0.0.1", "", ""))
-
-
-PARIS, OSLO = exit_("paris", "127.0.0.1"), exit_("oslo", "127.0.0.2")
+PARIS, OSLO = {"paris": "127.0.0.1"}, {"oslo": "127.0.0.2"}
 
 News = asyncio.Queue[tuple[str, ExitReport | None]]
 
@@ -39,13 +35,14 @@ def port(monkeypatch: pytest.MonkeyPatch) -> int:
 def play(scene: Callable[[Reports, News], Coroutine[None, None, None]]) -> None:
     async def main() -> None:
         news: News = asyncio.Queue()
-        await scene(Reports(lambda name, report: news.put_nowait((name, report))), news)
+        await scene(Reports("agent", lambda name, report: news.put_nowait((name, report))), news)
 
     asyncio.run(asyncio.wait_for(main(), SECONDS))
 
 
-def connect(exit_: ExitLink) -> Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    return asyncio.open_connection(exit_.link.entry_address, vars(reports)["REPORT_PORT"])
+def connect(exit_: dict[str, str]) -> Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    (address,) = exit_.values()
+    return asyncio.open_connection(address, vars(reports)["REPORT_PORT"])
 
 
 async def heard(news: News) -> tuple[str, str | None]:
@@ -55,7 +52,7 @@ async def heard(news: News) -> tuple[str, str | None]:
 
 def test_an_exit_is_there_while_its_connection_stands_and_not_longer() -> None:
     async def scene(found: Reports, news: News) -> None:
-        await found.listen([PARIS, OSLO])
+        await found.listen(PARIS | OSLO)
         reader, writer = await connect(PARIS)
         assert await reader.readline() == b"{}\n"  # the entry's word that it is locked comes without being asked
         writer.write(LINE)
@@ -68,7 +65,7 @@ def test_an_exit_is_there_while_its_connection_stands_and_not_longer() -> None:
 
 def test_which_exit_it_is_follows_from_the_link_and_not_from_what_it_says() -> None:
     async def scene(found: Reports, news: News) -> None:
-        await found.listen([PARIS, OSLO])
+        await found.listen(PARIS | OSLO)
         _, writer = await connect(OSLO)
         writer.write(LINE)
         assert await heard(news) == ("oslo", "up")
@@ -78,7 +75,7 @@ def test_which_exit_it_is_follows_from_the_link_and_not_from_what_it_says() -> N
 
 def test_a_new_connection_takes_the_place_of_the_old_one() -> None:
     async def scene(found: Reports, news: News) -> None:
-        await found.listen([PARIS])
+        await found.listen(PARIS)
         old_reader, old = await connect(PARIS)
         old.write(LINE)
         assert await heard(news) == ("paris", "up")
@@ -97,7 +94,7 @@ def test_a_new_connection_takes_the_place_of_the_old_one() -> None:
 @pytest.mark.parametrize("line", [b"garbage\n", b'{"version": 2}\n', b"\xff\n", b"x" * 100_000])
 def test_nonsense_ends_the_connection(line: bytes) -> None:
     async def scene(found: Reports, news: News) -> None:
-        await found.listen([PARIS])
+        await found.listen(PARIS)
         _, writer = await connect(PARIS)
         writer.write(line)
         assert await heard(news) == ("paris", None)
@@ -126,7 +123,7 @@ def test_a_moment_of_thousands_of_digits_is_nonsense() -> None:
 
 def test_a_flood_of_reports_ends_the_connection() -> None:
     async def scene(found: Reports, news: News) -> None:
-        await found.listen([PARIS])
+        await found.listen(PARIS)
         _, writer = await connect(PARIS)
         writer.write(LINE * 1000)
         seen = [await heard(news) for _ in range(reports.MOST_LINES + 1)]
@@ -151,7 +148,7 @@ def test_silence_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "SILENCE", 0.2)
 
     async def scene(found: Reports, news: News) -> None:
-        await found.listen([PARIS])
+        await found.listen(PARIS)
         _, writer = await connect(PARIS)
         writer.write(LINE)
         assert await heard(news) == ("paris", "up")
@@ -162,8 +159,8 @@ def test_silence_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_exit_that_is_no_longer_wanted_can_not_connect() -> None:
     async def scene(found: Reports, _: News) -> None:
-        await found.listen([PARIS, OSLO])
-        await found.listen([OSLO])
+        await found.listen(PARIS | OSLO)
+        await found.listen(OSLO)
         with pytest.raises(ConnectionRefusedError):
             await connect(PARIS)
         await connect(OSLO)

@@ -1,0 +1,127 @@
+"""An exit through an exit through an exit: the outside sees the last one, the uplink the first one, and no one both."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from scene import Chain, capturing, exit_at, new_token, streaming
+from world import INTERNET_HOST, WIREGUARD_PORT, World, docker, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ground import Ground
+
+pytestmark = [pytest.mark.docker, pytest.mark.long]
+
+SERVICE, PCAP = "client2", "/tmp/hops.pcap"
+ENOUGH = 20  # packets of a client
+
+
+@pytest.fixture(scope="module")
+def hops(chain: Chain, world: World, ground: Ground) -> Iterator[Chain]:
+    """A chain whose last exit, `last`, is at the preferred provider, through `middle`, through `first`."""
+    chain.down()  # whose accounts these are
+    ways = {"first": world.site.wireguard, "middle": world.site.wireguard2, "last": ground.preferred}
+    if ground.preferred == world.site.wireguard:
+        del ways["first"]
+    exits: dict[str, Any] = {}
+    secrets: dict[str, str] = {}
+    for name, provider in ways.items():
+        # The others are reached where the internet sees them.
+        fields, files = exit_at(world, name, provider, provider.outside if exits else provider.wan)
+        if exits:
+            del fields["uplink"]
+            fields["via"] = list(exits)[-1]
+        exits[name] = fields
+        secrets |= files
+    made = Chain(
+        world,
+        world.folder / "hops",
+        exits=exits,
+        secrets=secrets,
+        name="hops",
+        extra={
+            "entry": {"endpoint": world.clients_gateway, "port": 51824},
+            "network": {"pool": "10.214.48.0/20"},
+        },
+    )
+    try:
+        made.up()
+        made.connect("phone", SERVICE)
+        yield made
+    finally:
+        made.run("down", check=False)
+        chain.up()
+        chain.knock()
+
+
+def bridge_of(network: str) -> str:
+    return f"br-{docker('network', 'inspect', '-f', '{{.Id}}', network)[:12]}"
+
+
+def allowed(hops: Chain, world: World) -> set[str]:
+    """Name the only bridges on which a client's packets may be seen: the last exit's link, and the internet."""
+    return {bridge_of(f"{hops.project}_link-last"), bridge_of(world.site.network("internet"))}
+
+
+def test_the_outside_sees_the_last_hop_and_the_uplink_only_the_first(hops: Chain, world: World, ground: Ground) -> None:
+    outside = ground.preferred.outside
+    assert hops.answered(SERVICE)["seen"] == outside
+    assert world.exec(SERVICE, "curl", "-sS", "-m", "60", f"http://{INTERNET_HOST}/").strip() == outside
+    names = json.loads(world.exec(SERVICE, "python3", "client.py", "dns", "10.13.13.1", "a.example"))
+    assert names == [INTERNET_HOST, outside]
+    token = new_token()
+    wan = bridge_of(world.site.network("wan"))
+    with (
+        world.background("observer", "tcpdump", "-U", "-nn", "-i", wan, "-w", PCAP, "not arp"),
+        capturing(world, token) as capture,
+        streaming(world, token, 50, SERVICE),
+    ):
+        eventually(partial(_read, world, f"udp port {WIREGUARD_PORT}"), 60, "the outermost tunnel's packets")
+        world.exec(SERVICE, "curl", "-sS", "-m", "60", f"http://{INTERNET_HOST}/")
+    places = allowed(hops, world)
+    assert capture.outside(places) == {}
+    assert set(capture.seen) >= places, capture.seen
+    # Docker's own resolver apart, all that is on the providers' network is the outermost tunnel.
+    assert _read(world, f"not udp port {WIREGUARD_PORT} and not ip6 and not igmp") == []
+
+
+def _read(world: World, what: str) -> list[str]:
+    return world.exec("observer", "sh", "-c", f"tcpdump -nn -r {PCAP} '{what}' 2>/dev/null || true").splitlines()
+
+
+@pytest.mark.parametrize("hop", ["first", "middle"])
+def test_a_hop_that_is_killed_leaks_nothing(hops: Chain, world: World, ground: Ground, hop: str) -> None:
+    if hop not in hops.exits:
+        hop = "middle"
+    hops.answered(SERVICE)
+    token = new_token()
+    places = allowed(hops, world)
+    with capturing(world, token) as capture, streaming(world, token, 50, SERVICE):
+        before = hops.refused()
+        hops.kill(f"exit-{hop}")
+        eventually(lambda: not hops.is_open("last"), 60 * ground.patience, "the last exit is closed")
+        eventually(lambda: hops.refused() > before + ENOUGH, 60 * ground.patience, "clients are refused")
+        eventually(lambda: hops.is_open("last"), 120 * ground.patience, "the last exit is open again")
+        assert hops.answered(SERVICE)["seen"] == ground.preferred.outside
+    assert capture.dropped == 0
+    assert capture.outside(places) == {}
+    assert set(capture.seen) >= places, capture.seen
+
+
+def test_what_fits_is_computed_through_all_hops(hops: Chain, world: World) -> None:
+    settings = {
+        name: json.loads((hops.folder / "run" / "exits" / name / "settings.json").read_text()) for name in hops.exits
+    }
+    for name, fields in hops.exits.items():
+        if "via" in fields:
+            assert settings[name]["uplink"]["mtu"] == settings[fields["via"]]["mtu"]
+    # A client's largest packet comes back whole, and no larger one goes out: what it carries is checked at both ends.
+    size = json.loads((hops.folder / "run" / "entry" / "state.json").read_text())["mtu"]
+    assert size == min(settings["last"]["mtu"], 1420)
+    if settings["last"]["kind"] != "xray":
+        world.exec(SERVICE, "ping", "-c", "3", "-W", "20", "-M", "do", "-s", str(size - 28), INTERNET_HOST)
