@@ -31,6 +31,8 @@ app = typer.Typer(
 )
 client_app = typer.Typer(help="Who may come in.", no_args_is_help=True)
 app.add_typer(client_app, name="client")
+exit_app = typer.Typer(help="The ways out.", no_args_is_help=True)
+app.add_typer(exit_app, name="exit")
 
 
 def _completer(kind: str) -> Callable[[typer.Context, str], list[str]]:
@@ -424,6 +426,75 @@ def client_remove(
     clients.forget(project, engine, name)
     typer.echo(f"Removed {name}." + (" The chain is not running." if warnings is None else ""))
     _warn(warnings)
+
+
+@exit_app.command("list")
+def exit_list(*, file: FileOption = None, as_json: JsonOption = False) -> None:
+    """List the exits in chain.yaml; `chain status` shows how they are."""
+    from chain.api import exits
+
+    loaded, _ = _load(file)
+    found = exits.listing(loaded)
+    if as_json:
+        _print_json({"exits": found})
+        return
+    rows = [[e["name"], e["kind"], e["via"], ", ".join(e["groups"]), str(e["mtu"])] for e in found]
+    _table(["exit", "kind", "via", "groups", "mtu"], rows)
+
+
+@exit_app.command("show")
+def exit_show(
+    *,
+    name: Annotated[str, typer.Argument(help="The exit's name.", autocompletion=_completer("exits"))],
+    file: FileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one exit's settings, those that were not given too, and where its secrets are."""
+    from chain.api import exits
+
+    loaded, _ = _load(file)
+    found = exits.show(loaded, name)
+    if as_json:
+        _print_json(found)
+        return
+    for key in ("name", "kind", "via", "carries", "groups", "mtu"):
+        value = ", ".join(found[key]) if isinstance(found[key], list) else found[key]
+        if value:
+            typer.echo(f"{key}: {value}")
+    for key, value in found["settings"].items():
+        typer.echo(f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    for secret in found["secrets"]:
+        typer.echo(f"secret {secret['role']}: {secret['file']}{'' if secret['there'] else ' (not there)'}")
+
+
+@exit_app.command("remove")
+def exit_remove(
+    *,
+    name: Annotated[str, typer.Argument(help="The exit's name.", autocompletion=_completer("exits"))],
+    file: FileOption = None,
+) -> None:
+    """Take an exit out of chain.yaml; `chain up` then applies it. Its secrets stay."""
+    from chain.api import exits
+
+    left = exits.remove(_project(file), _engine(), name)
+    typer.echo(f"Removed {name} from chain.yaml. `chain up` applies it to a running chain.")
+    if left:
+        typer.echo(f"Its secrets are still there: {', '.join(left)}")
+
+
+@exit_app.command("kinds")
+def exit_kinds(*, as_json: JsonOption = False) -> None:
+    """List the kinds of exits that there are."""
+    from chain.api import exits
+
+    found = exits.kinds()
+    if as_json:
+        _print_json({"kinds": found})
+        return
+    for kind in found:
+        typer.echo(f"{kind['name']}: {kind['about']}")
+        for need in kind["kernel"]:
+            typer.echo(f"    the host's kernel needs {need['needs']} ({', '.join(need['modules'])})")
 
 
 def _warn(problems: Iterable[Problem] | None) -> None:

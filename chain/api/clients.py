@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from chain.api import keys
 from chain.api.load import check_entry_key, load
-from chain.api.project import changing, is_missing, make_folder, write_atomic
+from chain.api.project import changing, is_missing, make_folder, rewrite, write_atomic
 from chain.config import edit
 from chain.config.models import CLIENT_NAME_PATTERN, NAME_RULES, Endpoint
 from chain.errors import ChainError, ExitCode, Problem
@@ -16,7 +16,6 @@ from chain.render.clients import client_config
 from chain.secret import Secret, read_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from ipaddress import IPv4Address
     from pathlib import Path
 
@@ -91,7 +90,7 @@ def _add(project: Project, engine: Engine, name: str, group: str | None) -> Clie
     write_atomic(project.client_keys / name, private.reveal() + "\n", 0o600)
     write_atomic(project.peer_keys / name, keys.new_preshared_key().reveal() + "\n", 0o600)
     fields = {"address": str(address), "public_key": keys.public_key(private)} | ({"group": group} if group else {})
-    _rewrite(project, lambda text: edit.add_client(text, name, fields))
+    rewrite(project, lambda text: edit.add_client(text, name, fields))
     return show(load(project, engine), name)
 
 
@@ -155,7 +154,7 @@ def remove(project: Project, engine: Engine, name: str) -> None:
     with changing(project):
         known = load(project, engine).config.clients
         if name in known or not any(path.exists() for path in _key_files(project, name)):
-            _rewrite(project, lambda text: edit.remove_client(text, name))
+            rewrite(project, lambda text: edit.remove_client(text, name))
 
 
 def forget(project: Project, engine: Engine, name: str) -> None:
@@ -171,12 +170,6 @@ def _key_files(project: Project, name: str) -> list[Path]:
     if not re.fullmatch(CLIENT_NAME_PATTERN, name):
         return []
     return [folder / name for folder in (project.client_keys, project.peer_keys)]
-
-
-def _rewrite(project: Project, change: Callable[[str], str]) -> None:
-    file = project.file.resolve()  # a link stays a link
-    text = file.read_bytes().decode()  # not read_text, which would rewrite the line ends
-    write_atomic(file, change(text), file.stat().st_mode & 0o777)
 
 
 def _public(path: object, private: Secret) -> str:

@@ -19,6 +19,10 @@ def groups(file: Path | None) -> list[str]:
     return _keys(file, "groups") or ["default"]
 
 
+def exits(file: Path | None) -> list[str]:
+    return _keys(file, "exits")
+
+
 def services(file: Path | None) -> list[str]:
     return ["entry", *(f"exit-{name}" for name in _keys(file, "exits"))]
 

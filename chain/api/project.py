@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 TEMPORARY_FORM = ".{name}.{mark}.part"  # what a file is called until it is whole
 DEFAULT_FILES = ("config/chain.yaml", "chain.yaml")
@@ -174,3 +174,10 @@ def make_folder(path: Path, mode: int) -> None:
         raise ChainError(
             Problem(str(path), f"can't be made: {error.strerror}", "check the folder's owner and mode"), ExitCode.CONFIG
         ) from None
+
+
+def rewrite(project: Project, change: Callable[[str], str]) -> None:
+    """Edit chain.yaml; whoever calls holds `changing`."""
+    file = project.file.resolve()  # a link stays a link
+    text = file.read_bytes().decode()  # not read_text, which would rewrite the line ends
+    write_atomic(file, change(text), file.stat().st_mode & 0o777)

@@ -43,16 +43,26 @@ def add_client(text: str, name: str, fields: Mapping[str, str]) -> str:
 
 def remove_client(text: str, name: str) -> str:
     """Remove one client, with the comments inside it. Raises ChainError (CONFIG) when there is none of that name."""
+    return _remove(text, "clients", name)
+
+
+def remove_exit(text: str, name: str) -> str:
+    """Remove one exit, with the comments inside it. Raises ChainError (CONFIG) when there is none of that name."""
+    return _remove(text, "exits", name)
+
+
+def _remove(text: str, section: str, name: str) -> str:
     root, data = _parse(text)
-    clients = next((value for key, value in root.value if key.value == "clients"), None)
-    pairs = clients.value if isinstance(clients, yaml.MappingNode) else []
+    found = next((value for key, value in root.value if key.value == section), None)
+    pairs = found.value if isinstance(found, yaml.MappingNode) else []
     index = next((index for index, (key, _) in enumerate(pairs) if key.value == name), None)
-    if clients is None or index is None:
+    if found is None or index is None:
+        one = section.removesuffix("s")
         raise ChainError(
-            Problem(f"clients.{name}", "no such client", "`chain client list` shows them"), ExitCode.CONFIG
+            Problem(f"{section}.{name}", f"no such {one}", f"`chain {one} list` shows them"), ExitCode.CONFIG
         )
     key, value = pairs[index]
-    if not clients.flow_style:
+    if not found.flow_style:
         start = text.rfind("\n", 0, key.start_mark.index) + 1
         end = _line_end(text, _end(value) if value.end_mark.index > key.end_mark.index else key.end_mark.index)
     elif index + 1 < len(pairs):
@@ -60,8 +70,8 @@ def remove_client(text: str, name: str) -> str:
     else:
         start = pairs[index - 1][1].end_mark.index if index else key.start_mark.index
         end = value.end_mark.index
-    del data["clients"][name]
-    return _checked(text[:start] + text[end:], data, f"clients.{name}", "remove its lines by hand")
+    del data[section][name]
+    return _checked(text[:start] + text[end:], data, f"{section}.{name}", "remove its lines by hand")
 
 
 def _parse(text: str) -> tuple[yaml.MappingNode, dict[str, Any]]:
@@ -79,10 +89,10 @@ def _checked(text: str, wanted: dict[str, Any], where: str, hint: str) -> str:
         _, data = _parse(text)
     except (ChainError, yaml.YAMLError):
         data = {}
-    if {**data, "clients": data.get("clients") or {}} != wanted:
-        raise ChainError(
-            Problem(where, "the form of `clients:` in this file is too unusual to be edited", hint), ExitCode.CONFIG
-        )
+    section = where.partition(".")[0]
+    if {**data, section: data.get(section) or {}} != wanted:
+        what = f"the form of `{section}:` in this file is too unusual to be edited"
+        raise ChainError(Problem(where, what, hint), ExitCode.CONFIG)
     return text
 
 

@@ -91,6 +91,17 @@ def test_render_and_the_list_of_clients_need_no_engine(project: Project) -> None
     assert json.loads(chain("client", "list", "--json", folder=project.root).stdout) == {"clients": []}
 
 
+def test_exits_are_looked_at_without_an_engine(project: Project) -> None:
+    assert "wireguard: An exit through" in chain("exit", "kinds", folder=project.root).stdout
+    (found,) = json.loads(chain("exit", "list", "--json", folder=project.root).stdout)["exits"]
+    assert (found["name"], found["groups"]) == ("paris", ["default"])
+    shown = chain("exit", "show", "paris", folder=project.root).stdout.splitlines()
+    assert shown[:2] == ["name: paris", "kind: l2tp"]
+    assert "secret vpn_password: secrets/paris_vpn_password (not there)" in shown
+    done = chain("exit", "remove", "paris", folder=project.root)
+    assert (done.returncode, "it is the only one" in done.stderr) == (3, True)
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(None, ""), (0.0, ""), (5.5, "5 s"), (-3, "0 s")])
 def test_times_are_shown_as_ages(seconds: float | None, text: str) -> None:
     assert cli._ago(time.time() - seconds if seconds else seconds) == text

@@ -55,6 +55,13 @@ def test_a_client_is_added_behind_the_last_and_nothing_else_changes() -> None:
     assert yaml.safe_load(after)["clients"]["phone"] == FIELDS
 
 
+def test_an_exit_is_removed_with_what_stands_inside_it() -> None:
+    before = "exits:\n  # first\n  a: {kind: l2tp}\n  b:\n    # inside\n    kind: l2tp\n\n  # last\n  c: {kind: l2tp}\n"
+    assert edit.remove_exit(before, "b") == "exits:\n  # first\n  a: {kind: l2tp}\n\n  # last\n  c: {kind: l2tp}\n"
+    with pytest.raises(ChainError, match="no such exit"):
+        edit.remove_exit(before, "d")
+
+
 def test_removing_what_was_added_gives_the_file_back_byte_for_byte() -> None:
     assert edit.remove_client(edit.add_client(OWN_WAY, "phone", FIELDS), "phone") == OWN_WAY
 

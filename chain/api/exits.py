@@ -1,0 +1,101 @@
+"""Exits as chain.yaml has them, and the kinds that there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chain.api.load import load
+from chain.api.project import changing, is_there, rewrite
+from chain.config import edit
+from chain.errors import ChainError, ExitCode, Problem
+from chain.exits import REGISTRY
+
+if TYPE_CHECKING:
+    from chain.api.load import Loaded
+    from chain.api.project import Project
+    from chain.config.models import Config
+    from chain.engine.connection import Engine
+
+
+def kinds() -> list[dict[str, Any]]:
+    """Describe each kind: what it is, what its tunnel carries, and what the kernel of the engine's host must have."""
+    return [
+        {
+            "name": kind.name,
+            "about": (kind.settings.__doc__ or "").partition("\n")[0],
+            "carries": sorted(kind.settings.carries),
+            "kernel": [{"needs": need.why, "modules": list(need.modules)} for need in kind.kernel],
+        }
+        for kind in REGISTRY.values()
+    ]
+
+
+def listing(loaded: Loaded) -> list[dict[str, Any]]:
+    """List the exits in the file's order, with what each runs through and the groups it is in."""
+    groups = loaded.topology.state.groups
+    return [
+        {
+            "name": exit_.name,
+            "kind": exit_.kind,
+            "via": exit_.via,
+            "groups": [group.name for group in groups if exit_.name in group.exits],
+            "mtu": exit_.mtu,
+        }
+        for exit_ in loaded.topology.exits
+    ]
+
+
+def show(loaded: Loaded, name: str) -> dict[str, Any]:
+    """Describe one exit: its settings, which hold no secret, and where its secrets are. Raises ChainError (CONFIG)."""
+    config = _known(loaded.config, name)
+    built = next(exit_ for exit_ in loaded.topology.exits if exit_.name == name)
+    found = next(each for each in listing(loaded) if each["name"] == name)
+    settings = config.model_dump(mode="json", exclude_none=True, exclude={"kind", "via", "mtu"})
+    secrets = [
+        {"role": secret.role, "file": secret.path, "there": is_there(loaded.project.root / secret.path)}
+        for secret in built.secrets
+    ]
+    return {
+        **found,
+        "carries": [each.name for each in built.settings.carried],
+        "settings": settings,
+        "secrets": secrets,
+    }
+
+
+def remove(project: Project, engine: Engine, name: str) -> list[str]:
+    """Take an exit out of chain.yaml; give the files of its secrets, which stay. Raises ChainError (CONFIG)."""
+    with changing(project):
+        loaded = load(project, engine)
+        _known(loaded.config, name)
+        if problems := _needed(loaded.config, name):
+            raise ChainError(problems, ExitCode.CONFIG)
+        rewrite(project, lambda text: edit.remove_exit(text, name))
+        others = {secret.path for exit_ in loaded.topology.exits if exit_.name != name for secret in exit_.secrets}
+        own = [secret.path for exit_ in loaded.topology.exits if exit_.name == name for secret in exit_.secrets]
+        return [path for path in own if path not in others and is_there(project.root / path)]
+
+
+def _known(config: Config, name: str) -> Any:
+    if name not in config.exits:
+        known = f"there are: {', '.join(config.exits)}"
+        raise ChainError(Problem(f"exit {name}", "no such exit", known), ExitCode.CONFIG)
+    return config.exits[name]
+
+
+def _needed(config: Config, name: str) -> list[Problem]:
+    """Say what in chain.yaml would be wrong without this exit."""
+    where = f"exit {name}"
+    problems = [
+        Problem(where, f"exit {other} runs through it", f"remove that one first, or change `exits.{other}.via`")
+        for other, exit_ in config.exits.items()
+        if exit_.via == name
+    ]
+    problems += [
+        Problem(where, f"group {group} has it", f"take it out of `groups.{group}.exits` first")
+        for group, found in config.groups.items()
+        if name in found.exits
+    ]
+    if len(config.exits) == 1:
+        problems.append(Problem(where, "it is the only one", "`chain down` ends the chain; or add another exit first"))
+    return problems
