@@ -273,7 +273,8 @@ def networks(built: Topology) -> tuple[Network, ...]:
 def _groups(config: Config, resolvers: IPv4Network) -> tuple[Group, ...]:
     members = {name: tuple(group.exits) for name, group in config.groups.items()}
     hops = {exit_.via for exit_ in config.exits.values()}
-    members.setdefault(DEFAULT_GROUP, tuple(name for name in config.exits if name not in hops))
+    usual = (name for name, exit_ in config.exits.items() if exit_.hides and name not in hops)
+    members.setdefault(DEFAULT_GROUP, tuple(usual))
     if len(members) > GROUPS_MAX - 1:
         raise ChainError(
             Problem("groups", f"more than {GROUPS_MAX - 1} groups", "split the chain in two"), ExitCode.CONFIG

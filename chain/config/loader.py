@@ -177,6 +177,10 @@ def _references(config: Config) -> Iterable[Problem]:
                 yield Problem(f"groups.{name}.exits.{index}", f"no exit {member!r}", _nearest(member, config.exits))
         if len(set(group.exits)) != len(group.exits):
             yield Problem(f"groups.{name}.exits", "an exit stands here twice", "list each exit once")
+        yield from _hiding(config, name, group.exits)
+    if "default" not in config.groups and not any(exit_.hides for exit_ in config.exits.values()):
+        what = "no exit is left for the group `default`: a direct one is used only where a group names it"
+        yield Problem("exits", what, "write `groups: {default: {exits: […]}}`, if that is what you want")
     for name, exit_ in config.exits.items():
         if exit_.via is not None:
             yield from _way(config, name, exit_.via)
@@ -185,6 +189,14 @@ def _references(config: Config) -> Iterable[Problem]:
             "network.pool", f"{config.network.pool} overlaps the clients' {config.entry.subnet}", "choose another /20"
         )
     yield from _clients(config)
+
+
+def _hiding(config: Config, group: str, members: list[str]) -> Iterable[Problem]:
+    """Refuse a group that would fall back to this machine's own address."""
+    open_ = [name for name in members if name in config.exits and not config.exits[name].hides]
+    if open_ and len(members) > 1:
+        what = f"exit {open_[0]} goes out under this machine's own address, and must not stand in for another"
+        yield Problem(f"groups.{group}.exits", what, "give it a group of its own, for the clients that are to use it")
 
 
 def _way(config: Config, name: str, via: str) -> Iterable[Problem]:
@@ -200,6 +212,9 @@ def _way(config: Config, name: str, via: str) -> Iterable[Problem]:
                 yield Problem(where, f"runs in a circle: {' → '.join([*hops, hop])}", "let the last hop have no `via:`")
             return
         hops.append(hop)
+    if not config.exits[via].carries:
+        yield Problem(where, f"exit {via} has no tunnel that another one could run through", "leave `via` out")
+        return
     for protocol, instead in config.exits[name].sends().items():
         if protocol not in config.exits[via].carries:
             what = f"exit {via} carries no {protocol.upper()}, which this exit sends"

@@ -196,6 +196,8 @@ class ExitConfig(Model):
 
     # Protocols that its tunnel carries for an exit that runs through it.
     carries: ClassVar[frozenset[str]] = frozenset({"tcp", "udp", "esp"})
+    # Whether the outside sees another address than this machine's own. One that does not is never used by default.
+    hides: ClassVar[bool] = True
 
     kind: str
     via: Name | None = Field(
@@ -380,7 +382,7 @@ class Config(Model):
     groups: dict[Name, GroupConfig] = Field(
         default_factory=dict,
         description="Who goes out where. Unless one is called `default`, there is such a one of all exits that no"
-        " other one runs through, in this file's order.",
+        " other one runs through and that is not `direct`, in this file's order.",
     )
     clients: dict[ClientName, ClientConfig] = Field(
         default_factory=dict, description="Who may come in; written by `chain client add`."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chain.exits.direct import Direct
 from chain.exits.l2tp import L2tp
 from chain.exits.wireguard import WireGuard
 from chain.exits.xray import Xray
@@ -11,6 +12,6 @@ from chain.exits.xray import Xray
 if TYPE_CHECKING:
     from chain.exits.base import ExitKind
 
-_KINDS: tuple[ExitKind, ...] = (L2tp(), WireGuard(), Xray())
+_KINDS: tuple[ExitKind, ...] = (L2tp(), WireGuard(), Xray(), Direct())
 
 REGISTRY: dict[str, ExitKind] = {kind.name: kind for kind in _KINDS}

@@ -143,7 +143,7 @@ class Exit:
                 self._settings,
                 senders=tuple(self._senders.values()),
                 uplink=self._uplink,
-                way=lock.Way(self._kind.interface, self._kind.capture),
+                way=lock.Way(self._way_out, self._kind.capture, self._kind.refused),
                 server=self._server,
                 rules=self._kind.rules,
                 ready=self._parent_up,
@@ -304,17 +304,18 @@ class Exit:
 
     async def _tunnel(self) -> None:
         try:
-            server = await resolve(self._kind.server, self._settings.bootstrap_dns)
+            name = self._kind.server
+            server = await resolve(name, self._settings.bootstrap_dns) if name else None
         except ResolveError as error:
             raise DialError(causes.NAME.found(reasons=error)) from None
         if server != self._server:
             self._server = server
             self._load_lock()
-        tunnel = await self._kind.dial(server)
+        tunnel = await self._kind.dial(server or "")
         self._address = tunnel.address
-        if name := self._kind.interface:
-            netlink.set_lenient(name)
-            run("ip", "route", "replace", "default", "dev", name, "table", str(self._settings.tunnel_table))
+        if self._way_out:
+            netlink.set_lenient(self._way_out)
+            ip_batch(self._routes_out())
         losing = asyncio.create_task(self._kind.lost())
         probing = asyncio.create_task(self._probe_forever(tunnel))
         try:
@@ -407,8 +408,23 @@ class Exit:
         if self._kind.capture:
             nft(lock.capture(self._senders, on=on))
             return
-        for name in (*self._senders, self._kind.interface):
+        for name in (*self._senders, self._way_out):
             netlink.set_forwarding(name, on=on)
+
+    @property
+    def _way_out(self) -> str:
+        """Name the interface that clients' packets leave by; empty where they are handed over to a program."""
+        return self._kind.interface or ("" if self._kind.capture else self._uplink)
+
+    def _routes_out(self) -> list[str]:
+        name, table = self._way_out, self._settings.tunnel_table
+        if name != self._uplink:
+            return [f"route replace default dev {name} table {table}"]
+        # Who is on the uplink's own network is reached directly.
+        return [
+            f"route replace default via {self._settings.uplink.gateway} dev {name} onlink table {table}",
+            f"route replace {network_of(name)} dev {name} table {table}",
+        ]
 
     def _open(self) -> None:
         self._let_through(on=True)

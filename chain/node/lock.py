@@ -70,6 +70,7 @@ class Way:
 
     interface: str = ""
     port: int = 0
+    refused: tuple[str, ...] = ()  # networks that they may not get to
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def exit_lock(
         incoming = "".join(
             f"    iifname {uplink} {family} saddr {server} {statement} accept\n" for statement in rules.incoming
         )
-    passing = _forwarded(way.interface, senders) if way.interface else _captured(way.port, senders)
+    passing = _forwarded(way, senders) if way.interface else _captured(way.port, senders)
     talking = [_talk(sender) for sender in senders]
     if via:
         talking.append(_listen(uplink, via))
@@ -195,7 +196,9 @@ class _Passing:
     chains: str
 
 
-def _forwarded(tunnel: str, senders: Sequence[Sender]) -> _Passing:
+def _forwarded(way: Way, senders: Sequence[Sender]) -> _Passing:
+    tunnel = way.interface
+    refused = [f"iifname @open ip daddr {{ {', '.join(way.refused)} }} reject with icmpx admin-prohibited"]
     there = _lines(
         f"iifname {sender.interface} iifname @open oifname {tunnel} ip saddr {sender.behind} jump outbound"
         for sender in senders
@@ -213,6 +216,7 @@ def _forwarded(tunnel: str, senders: Sequence[Sender]) -> _Passing:
     type filter hook forward priority filter; policy drop;
     # What belongs to no known connection passes NAT unchanged, with the client's own address.
     iifname @open ct state invalid drop
+{_lines(refused) if way.refused else ""}\
 {there}{back}\
     iifname @open meta l4proto tcp reject with tcp reset
     iifname @open reject with icmpx admin-prohibited

@@ -39,6 +39,8 @@ TRIES = 3
 async def ping(target: str, interface: str, sequence: int, timeout: float, size: int = 0) -> float | None:  # noqa: ASYNC109 - the caller's budget
     """Send one echo request through `interface`; give the round-trip time in seconds, or None when none came back.
 
+    Without an interface it goes where probes are routed.
+
     With a size it is an IP packet of so many bytes, which nobody on the way may cut in pieces.
     """
     loop = asyncio.get_running_loop()
@@ -46,7 +48,8 @@ async def ping(target: str, interface: str, sequence: int, timeout: float, size:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as channel:
             channel.setblocking(False)  # noqa: FBT003 - the socket module's signature
             channel.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_PROBE)
-            channel.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+            if interface:
+                channel.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
             if size:  # whatever the kernel believes of the way's MTU
                 channel.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
             started = time.monotonic()

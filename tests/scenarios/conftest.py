@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 GROUND = here(lab, os.environ.get("CHAIN_FIRST_EXIT"))
-PROJECTS = frozenset({"chain-yard", "chain-xrays", "chain-hops", "chain-lone", "chain-refused", "chain-unwanted"})
+PROJECTS = frozenset(
+    {"chain-yard", "chain-xrays", "chain-hops", "chain-home", "chain-lone", "chain-refused", "chain-unwanted"}
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -34,6 +34,7 @@ class Interface:
     interface: str
     capture = 0
     patience = 1.0
+    refused: tuple[str, ...] = ()
 
     async def ask(self, target: str, sequence: int, timeout: float) -> float | None:  # noqa: ASYNC109 - the caller's budget
         return await ping(target, self.interface, sequence, timeout)
@@ -42,10 +43,11 @@ class Interface:
 class Kind(Protocol):
     """One exit's tunnel. The runtime resolves, locks, routes, probes and reports; a kind dials."""
 
-    interface: str  # the tunnel's interface, by the name it will have; empty where there is none
+    interface: str  # the tunnel's interface, by the name it will have; empty: none, so a program, or the uplink itself
     capture: int  # the port on the loopback where a program takes clients' packets; 0 where there is an interface
+    refused: tuple[str, ...]  # networks that clients may not reach by it
     patience: float  # seconds that an answer to a question may take on a way that nothing is known of yet
-    server: str  # name or address of the far end
+    server: str  # name or address of the far end; empty: there is none
     rules: UplinkRules  # what may pass between the uplink and the server
 
     async def dial(self, server: str) -> Tunnel:

@@ -81,6 +81,14 @@ PARENT = Cause(
     "`chain status` says what to try about exit {parent}; this one dials as soon as that one is up",
 )
 
+DIRECT_MUTE = Cause(
+    "direct",
+    "direct-mute",
+    "nobody answers by this machine's own uplink ({asked} asked)",
+    "look whether the host itself has a way out, and at this exit's `uplink`; where the network lets no pings out, name"
+    " somebody near with `probe: {{targets: [ADDRESS]}}`",
+)
+
 # L2TP/IPsec: IKE
 
 NO_ANSWER = Cause(

@@ -43,6 +43,7 @@ def create(settings: ExitSettings, secrets: Mapping[str, Secret]) -> Xray:
 class Xray:
     interface = ""
     capture = config.CAPTURE_PORT
+    refused: tuple[str, ...] = ()
     patience = 5.0  # five times there and back, and a lost packet
 
     def __init__(self, settings: ExitSettings, secrets: Mapping[str, Secret]) -> None:
