@@ -17,10 +17,9 @@ HERE = images.PACKAGE.parent
 
 
 def folders(root: Path) -> list[str]:
-    """Name the images of one root; what others are only built from is none that runs."""
-    return sorted(
-        path.parent.name for path in root.glob("*/Dockerfile") if path.parent.name not in images.PROGRAMS.values()
-    )
+    """Name the images of one root; what others are only built from is none that runs, nor is the one to copy."""
+    names = {path.parent.name for path in root.glob("*/Dockerfile")}
+    return sorted(names - {*images.PROGRAMS.values(), "exit-_example"})
 
 
 def main() -> None:
