@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,11 +33,15 @@ def remove_lock() -> None:
         if "peers" in REMOVED:
             return text
         # The set of open peers is kept by the lock's own rules; alone, it needs one that acts on it.
-        drop = f"    oifname {kwargs['link']} oifname != @open ip daddr {{ {', '.join(args[0].routed)} }} drop\n"
-        return text.replace(
-            "  chain outbound {",
-            f"  chain peers {{\n    type filter hook forward priority 1;\n{drop}  }}\n  chain outbound {{",
+        drops = "".join(
+            f"    oifname {sender.interface} oifname != @open ip daddr {sender.behind} drop\n"
+            for sender in kwargs["senders"]
         )
+        chains = "".join(
+            f"  chain {hook}_peers {{\n    type filter hook {hook} priority 1;\n{drops}  }}\n"
+            for hook in ("forward", "output")
+        )
+        return text.replace("  chain output {", f"{chains}  chain output {{")
 
     lock.exit_lock = exit_opened
     lock.entry_lock = lambda *args, **kwargs: opened(entry_lock(*args, **kwargs))
@@ -49,7 +54,8 @@ def remove_peers() -> None:
     exit_lock, entry_switch = lock.exit_lock, lock.entry_switch
 
     def always_open(*args: Any, **kwargs: Any) -> str:
-        return exit_lock(*args, **(kwargs | {"entry_open": True}))
+        senders = [replace(sender, open=True) for sender in kwargs["senders"]]
+        return exit_lock(*args, **(kwargs | {"senders": senders, "ready": True}))
 
     lock.exit_lock = always_open
     known: dict[str, Any] = {}
