@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
 BEGIN, END = "<!-- From chain/node/kinds/causes.py, by `make docs`. -->\n", "<!-- End of what is generated. -->\n"
-SECTIONS = {"": "Any exit", "l2tp": "L2TP/IPsec", "wireguard": "WireGuard", "xray": "Xray", "direct": "Direct"}
+SECTIONS = {
+    "": "Any exit",
+    "l2tp": "L2TP/IPsec",
+    "wireguard": "WireGuard",
+    "xray": "Xray",
+    "direct": "Direct",
+}
 
 
 def row(cause: Cause) -> str:
