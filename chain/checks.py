@@ -369,7 +369,9 @@ def fitting_mtus(mtu: int, config: Config, built: Topology, kinds: Mapping[str, 
     here = tunnel_mtus(config.model_copy(update={"exits": unset}), kinds, mtu)
     fits = {exit_.name: exit_.mtu if _elsewhere(exit_, built) else here[exit_.name] for exit_ in built.exits}
     larger = [f"{exit_.name}: {{mtu: {fits[exit_.name]}}}" for exit_ in built.exits if exit_.mtu > fits[exit_.name]]
-    clients = min([mtu - WIREGUARD_OVERHEAD, *(min(exit_.mtu, fits[exit_.name]) for exit_ in built.exits)])
+    used = {member for group in built.state.groups for member in group.exits}
+    carrying = [min(exit_.mtu, fits[exit_.name]) for exit_ in built.exits if exit_.name in used]
+    clients = min([mtu - WIREGUARD_OVERHEAD, *carrying])
     return [
         *([f"`exits: {{{', '.join(larger)}}}`"] if larger else []),
         *([f"`entry: {{mtu: {clients}}}`"] if built.client_mtu > clients else []),

@@ -476,7 +476,7 @@ def exit_remove(
     """Take an exit out of chain.yaml; `chain up` then applies it. Its secrets stay."""
     from chain.api import exits
 
-    left = exits.remove(_project(file), _engine(), name)
+    left = exits.remove(_project(file), name)
     typer.echo(f"Removed {name} from chain.yaml. `chain up` applies it to a running chain.")
     if left:
         typer.echo(f"Its secrets are still there: {', '.join(left)}")

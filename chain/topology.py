@@ -270,11 +270,17 @@ def networks(built: Topology) -> tuple[Network, ...]:
     return (built.front, *own)
 
 
-def _groups(config: Config, resolvers: IPv4Network) -> tuple[Group, ...]:
+def members_of(config: Config) -> dict[str, tuple[str, ...]]:
+    """Give each group's exits, in order of preference; there is always one called `default`."""
     members = {name: tuple(group.exits) for name, group in config.groups.items()}
     hops = {exit_.via for exit_ in config.exits.values()}
     usual = (name for name, exit_ in config.exits.items() if exit_.hides and name not in hops)
     members.setdefault(DEFAULT_GROUP, tuple(usual))
+    return members
+
+
+def _groups(config: Config, resolvers: IPv4Network) -> tuple[Group, ...]:
+    members = members_of(config)
     if len(members) > GROUPS_MAX - 1:
         raise ChainError(
             Problem("groups", f"more than {GROUPS_MAX - 1} groups", "split the chain in two"), ExitCode.CONFIG

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chain.api.load import load
 from chain.api.project import changing, is_there, rewrite
-from chain.config import edit
+from chain.config import edit, loader
 from chain.errors import ChainError, ExitCode, Problem
 from chain.exits import REGISTRY
+from chain.topology import DEFAULT_GROUP, members_of
 
 if TYPE_CHECKING:
     from chain.api.load import Loaded
     from chain.api.project import Project
-    from chain.config.models import Config
-    from chain.engine.connection import Engine
+    from chain.config.models import Config, ExitConfig
 
 
 def kinds() -> list[dict[str, Any]]:
@@ -63,17 +62,39 @@ def show(loaded: Loaded, name: str) -> dict[str, Any]:
     }
 
 
-def remove(project: Project, engine: Engine, name: str) -> list[str]:
-    """Take an exit out of chain.yaml; give the files of its secrets, which stay. Raises ChainError (CONFIG)."""
+def remove(project: Project, name: str) -> list[str]:
+    """Take an exit out of chain.yaml; give the files of its secrets, which stay. Raises ChainError (CONFIG).
+
+    The engine is not asked: an exit may well be removed because its network is gone.
+    """
     with changing(project):
-        loaded = load(project, engine)
-        _known(loaded.config, name)
-        if problems := _needed(loaded.config, name):
+        before = _load(project)
+        exit_ = _known(before, name)
+        if problems := _needed(before, name):
             raise ChainError(problems, ExitCode.CONFIG)
-        rewrite(project, lambda text: edit.remove_exit(text, name))
-        others = {secret.path for exit_ in loaded.topology.exits if exit_.name != name for secret in exit_.secrets}
-        own = [secret.path for exit_ in loaded.topology.exits if exit_.name == name for secret in exit_.secrets]
-        return [path for path in own if path not in others and is_there(project.root / path)]
+        rewrite(project, lambda text: _without(project, text, before, name))
+        own = {f"secrets/{name}_{spec.role}" for spec in REGISTRY[exit_.kind].secrets(exit_) if not spec.override}
+        return sorted(path for path in own if is_there(project.root / path))
+
+
+def _load(project: Project) -> Config:
+    return loader.load(project.file, _models())
+
+
+def _models() -> dict[str, type[ExitConfig]]:
+    return {name: kind.settings for name, kind in REGISTRY.items()}
+
+
+def _without(project: Project, text: str, before: Config, name: str) -> str:
+    """Give the text without an exit, if it says no more and no less than before about all others."""
+    edited = edit.remove_exit(text, name)
+    after = loader.check(project.file, edited.replace("\r\n", "\n"), _models())
+    new = set(members_of(after)[DEFAULT_GROUP]) - set(members_of(before)[DEFAULT_GROUP])
+    if new:
+        what = f"clients would then go out by {', '.join(sorted(new))}, through which it runs"
+        hint = "write `groups: {default: {exits: […]}}` first, with the exits that they are to use"
+        raise ChainError(Problem(f"exit {name}", what, hint), ExitCode.CONFIG)
+    return edited
 
 
 def _known(config: Config, name: str) -> Any:

@@ -16,6 +16,7 @@ from chain.secret import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from ipaddress import IPv4Network
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -40,7 +41,12 @@ def load(path: Path, kinds: Mapping[str, type[ExitConfig]]) -> Config:
 
     Raises ChainError (CONFIG) with all problems of the first phase that fails: file, YAML, then all that it says.
     """
-    data, lines = _parse(path, _read(path))
+    return check(path, _read(path), kinds)
+
+
+def check(path: Path, text: str, kinds: Mapping[str, type[ExitConfig]]) -> Config:
+    """Check what a file says, or would say. Raises ChainError (CONFIG) as `load` does."""
+    data, lines = _parse(path, text)
     problems: list[Problem] = []
     config = _fields(data, kinds, problems)
     if config is not None:
@@ -182,6 +188,7 @@ def _references(config: Config) -> Iterable[Problem]:
         what = "no exit is left for the group `default`: a direct one is used only where a group names it"
         yield Problem("exits", what, "write `groups: {default: {exits: […]}}`, if that is what you want")
     for name, exit_ in config.exits.items():
+        yield from _allowed(config, name, exit_.lets_to())
         if exit_.via is not None:
             yield from _way(config, name, exit_.via)
     if config.entry.subnet.overlaps(config.network.pool):
@@ -189,6 +196,15 @@ def _references(config: Config) -> Iterable[Problem]:
             "network.pool", f"{config.network.pool} overlaps the clients' {config.entry.subnet}", "choose another /20"
         )
     yield from _clients(config)
+
+
+def _allowed(config: Config, name: str, networks: Iterable[IPv4Network]) -> Iterable[Problem]:
+    """Refuse to let clients by an exit to the networks that the chain itself is made of."""
+    own = {"network.pool": config.network.pool, "entry.subnet": config.entry.subnet}
+    for network in networks:
+        for what, taken in own.items():
+            if network.overlaps(taken):
+                yield Problem(f"exits.{name}.allow", f"{network} overlaps {what}, {taken}", "list smaller networks")
 
 
 def _hiding(config: Config, group: str, members: list[str]) -> Iterable[Problem]:

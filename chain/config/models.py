@@ -217,6 +217,10 @@ class ExitConfig(Model):
         """Name the protocols that this exit's own packets are of, each with how to do without it, if that can be."""
         return {"udp": ""}
 
+    def lets_to(self) -> list[IPv4Network]:
+        """Name the private networks that clients may reach by it."""
+        return []
+
     @model_validator(mode="after")
     def _one_way_out(self) -> Self:
         if self.via and self.uplink:

@@ -13,7 +13,8 @@ from chain.exits.base import KernelNeed, SecretSpec, ServiceNeeds
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# What is somebody's own, this machine's and its neighbours' first: RFC 1122, 1918, 3927, 5771, 6598, and loopback.
+# What is somebody's own, this machine's and its neighbours' first: RFC 1122, 1918, 2544, 3927, 5771, 6598, 6890,
+# loopback, and the one public address under which a cloud (Azure) talks to its machines.
 PRIVATE = tuple(
     IPv4Network(network)
     for network in (
@@ -21,9 +22,12 @@ PRIVATE = tuple(
         "10.0.0.0/8",
         "100.64.0.0/10",
         "127.0.0.0/8",
+        "168.63.129.16/32",
         "169.254.0.0/16",
         "172.16.0.0/12",
+        "192.0.0.0/24",
         "192.168.0.0/16",
+        "198.18.0.0/15",
         "224.0.0.0/3",
     )
 )
@@ -57,6 +61,9 @@ class DirectExit(ExitConfig):
 
     def sends(self) -> dict[str, str]:
         return {}
+
+    def lets_to(self) -> list[IPv4Network]:
+        return self.allow
 
 
 class Direct:

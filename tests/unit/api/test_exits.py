@@ -28,7 +28,7 @@ def hops(project: Project) -> Project:
 def refused(project: Project, name: str) -> str:
     before = project.file.read_text()
     with pytest.raises(ChainError) as caught:
-        exits.remove(project, ENGINE, name)
+        exits.remove(project, name)
     assert caught.value.code == ExitCode.CONFIG
     assert project.file.read_text() == before
     return " ".join(str(problem) for problem in caught.value.problems)
@@ -64,13 +64,37 @@ def test_one_exit_shows_its_settings_and_where_its_secrets_are(hops: Project) ->
 
 
 def test_an_exit_that_is_removed_leaves_its_secrets(hops: Project) -> None:
+    text = HOPS + "groups: {default: {exits: [oslo]}}\n"
+    hops.file.write_text(text)
     (hops.root / "secrets").mkdir(exist_ok=True)
     for role in ("vpn_ipsec_psk", "vpn_password"):
         (hops.root / "secrets" / f"bern_{role}").write_text("x\n")
-    left = exits.remove(hops, ENGINE, "bern")
+    left = exits.remove(hops, "bern")
     assert sorted(left) == ["secrets/bern_vpn_ipsec_psk", "secrets/bern_vpn_password"]
     assert list(load(hops, ENGINE).config.exits) == ["oslo", "paris"]
     assert hops.file.read_text().startswith(HOPS[: HOPS.index("  bern:")])
+
+
+def test_nobody_goes_out_by_a_hop_because_another_exit_was_removed(hops: Project) -> None:
+    assert "clients would then go out by oslo" in refused(hops, "bern")
+
+
+def test_what_is_left_has_to_be_whole(project: Project) -> None:
+    project.file.write_text(
+        "entry: {endpoint: vpn.example.org}\n"
+        "exits:\n  paris: {kind: l2tp}\n  home: {kind: direct}\n"
+        "groups: {home: {exits: [home]}}\n"
+    )
+    assert "no exit is left for the group `default`" in refused(project, "paris")
+
+
+def test_an_exit_is_removed_though_its_network_is_gone(project: Project) -> None:
+    project.file.write_text(
+        "entry: {endpoint: vpn.example.org}\n"
+        "exits:\n  paris: {kind: l2tp}\n  rome: {kind: l2tp, uplink: {network: gone}}\n"
+    )
+    assert exits.remove(project, "rome") == []
+    assert list(load(project, ENGINE).config.exits) == ["paris"]
 
 
 def test_what_others_need_is_not_removed(hops: Project) -> None:
