@@ -65,11 +65,11 @@ def test_a_second_client_comes_in_while_the_first_streams(world: World, chain: C
         chain.answered()
         before = closings()
         # Xray carries UDP in a TCP connection, and drops what comes too quickly for it.
-        rate = 1000 if ground.patience == 1 and not ground.xray else 50
+        rate = 50 if ground.patience > 1 else 200 if ground.xray else 1000
         with streaming(world, new_token(), rate) as figures:
             chain.connect("tablet", "client2")
             seen = chain.answered("client2")["seen"]
-        assert figures["sent"] > 100
+        assert figures["sent"] > rate  # a second's
         chain.run("client", "remove", "tablet")
         names = [client["name"] for client in chain.status()["clients"]]
         assert names == ["phone"]
