@@ -285,9 +285,9 @@ def build(
 def print_schema() -> None:
     """Print the JSON Schema of chain.yaml, for editors."""
     from chain.config.schema import schema
-    from chain.exits import REGISTRY
+    from chain.exits import SETTINGS
 
-    _print_json(schema({name: kind.settings for name, kind in REGISTRY.items()}))
+    _print_json(schema(SETTINGS))
 
 
 @app.command()
@@ -457,7 +457,7 @@ def exit_show(
     if as_json:
         _print_json(found)
         return
-    for key in ("name", "kind", "via", "carries", "groups", "mtu"):
+    for key in ("name", "kind", "via", "carried", "groups", "mtu"):
         value = ", ".join(found[key]) if isinstance(found[key], list) else found[key]
         if value:
             typer.echo(f"{key}: {value}")

@@ -11,7 +11,7 @@ from chain.api.project import changing
 from chain.config import loader
 from chain.contract import LINE_LIMIT
 from chain.errors import ChainError, ExitCode, Problem
-from chain.exits import REGISTRY
+from chain.exits import SETTINGS
 from chain.render import COMPOSE_FILE
 from chain.secret import read_regular
 
@@ -81,5 +81,5 @@ def compose_project(project: Project) -> str:
         text = read_regular(project.run / COMPOSE_FILE, LINE_LIMIT).decode(errors="replace")
         if found := _NAME.search(text):
             return found[1]
-    config = loader.load(project.file, {name: kind.settings for name, kind in REGISTRY.items()})
+    config = loader.load(project.file, SETTINGS)
     return f"chain-{config.name}"

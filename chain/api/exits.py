@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from chain.api.project import changing, is_there, rewrite
 from chain.config import edit, loader
 from chain.errors import ChainError, ExitCode, Problem
-from chain.exits import REGISTRY
+from chain.exits import REGISTRY, SETTINGS
 from chain.topology import DEFAULT_GROUP, members_of
 
 if TYPE_CHECKING:
     from chain.api.load import Loaded
     from chain.api.project import Project
-    from chain.config.models import Config, ExitConfig
+    from chain.config.models import Config
 
 
 def kinds() -> list[dict[str, Any]]:
@@ -56,7 +56,7 @@ def show(loaded: Loaded, name: str) -> dict[str, Any]:
     ]
     return {
         **found,
-        "carries": [each.name for each in built.settings.carried],
+        "carried": [each.name for each in built.settings.carried],
         "settings": settings,
         "secrets": secrets,
     }
@@ -68,7 +68,7 @@ def remove(project: Project, name: str) -> list[str]:
     The engine is not asked: an exit may well be removed because its network is gone.
     """
     with changing(project):
-        before = _load(project)
+        before = loader.load(project.file, SETTINGS)
         exit_ = _known(before, name)
         if problems := _needed(before, name):
             raise ChainError(problems, ExitCode.CONFIG)
@@ -77,18 +77,10 @@ def remove(project: Project, name: str) -> list[str]:
         return sorted(path for path in own if is_there(project.root / path))
 
 
-def _load(project: Project) -> Config:
-    return loader.load(project.file, _models())
-
-
-def _models() -> dict[str, type[ExitConfig]]:
-    return {name: kind.settings for name, kind in REGISTRY.items()}
-
-
 def _without(project: Project, text: str, before: Config, name: str) -> str:
     """Give the text without an exit, if it says no more and no less than before about all others."""
     edited = edit.remove_exit(text, name)
-    after = loader.check(project.file, edited.replace("\r\n", "\n"), _models())
+    after = loader.check(project.file, edited, SETTINGS)
     new = set(members_of(after)[DEFAULT_GROUP]) - set(members_of(before)[DEFAULT_GROUP])
     if new:
         what = f"clients would then go out by {', '.join(sorted(new))}, through which it runs"

@@ -14,7 +14,7 @@ from chain.config import loader
 from chain.config.models import is_server
 from chain.engine import images as image_store
 from chain.errors import ChainError, ExitCode, Problem
-from chain.exits import REGISTRY
+from chain.exits import REGISTRY, SETTINGS
 from chain.render import render
 from chain.secret import MOST_BYTES, is_wireguard_key, read_secret
 from chain.topology import SecretMount
@@ -53,7 +53,7 @@ def load_template(name: str) -> str:
 
 def load(project: Project, engine: Engine) -> Loaded:
     """Load a project. The engine is asked only about networks that chain.yaml names without their gateway."""
-    config = loader.load(project.file, {name: kind.settings for name, kind in REGISTRY.items()})
+    config = loader.load(project.file, SETTINGS)
     built = topology.build(config, REGISTRY, _external(config, engine))
     return Loaded(project, config, _with_plain_names(built, project))
 

@@ -46,7 +46,7 @@ def load(path: Path, kinds: Mapping[str, type[ExitConfig]]) -> Config:
 
 def check(path: Path, text: str, kinds: Mapping[str, type[ExitConfig]]) -> Config:
     """Check what a file says, or would say. Raises ChainError (CONFIG) as `load` does."""
-    data, lines = _parse(path, text)
+    data, lines = _parse(path, text.replace("\r\n", "\n").replace("\r", "\n"))
     problems: list[Problem] = []
     config = _fields(data, kinds, problems)
     if config is not None:
@@ -58,7 +58,7 @@ def check(path: Path, text: str, kinds: Mapping[str, type[ExitConfig]]) -> Confi
 
 def _read(path: Path) -> str:
     try:
-        return read_regular(path, MAX_BYTES).decode().replace("\r\n", "\n").replace("\r", "\n")
+        return read_regular(path, MAX_BYTES).decode()
     except FileNotFoundError:
         raise _refuse(path, "no such file", "name the file with -f, or copy one of config.example/ there") from None
     except UnicodeDecodeError:

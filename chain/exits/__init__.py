@@ -10,8 +10,10 @@ from chain.exits.wireguard import WireGuard
 from chain.exits.xray import Xray
 
 if TYPE_CHECKING:
+    from chain.config.models import ExitConfig
     from chain.exits.base import ExitKind
 
 _KINDS: tuple[ExitKind, ...] = (L2tp(), WireGuard(), Xray(), Direct())
 
 REGISTRY: dict[str, ExitKind] = {kind.name: kind for kind in _KINDS}
+SETTINGS: dict[str, type[ExitConfig]] = {kind.name: kind.settings for kind in _KINDS}

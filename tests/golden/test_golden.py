@@ -16,7 +16,7 @@ from chain.api.load import load_template
 from chain.config import loader
 from chain.config.models import ClientConfig, Config, Endpoint, ExitConfig, GroupConfig
 from chain.contract import Carried
-from chain.exits import REGISTRY
+from chain.exits import REGISTRY, SETTINGS
 from chain.exits.l2tp import L2tpExit
 from chain.node import lock
 from chain.node.kinds.wireguard import WireGuard
@@ -36,7 +36,7 @@ IMAGES = {"entry": "chain-entry:tag", **{f"exit-{kind}": f"chain-exit-{kind}:tag
 
 
 def built(example: Path) -> tuple[Config, Topology]:
-    config = loader.load(example, {name: kind.settings for name, kind in REGISTRY.items()})
+    config = loader.load(example, SETTINGS)
     return config, topology.build(config, REGISTRY)
 
 

@@ -11,7 +11,7 @@ import pytest
 from chain import topology
 from chain.config import loader
 from chain.contract import MARK_TUNNEL, Client, ExitSettings
-from chain.exits import REGISTRY
+from chain.exits import REGISTRY, SETTINGS
 from chain.node import lock
 from tests.netns.ground import TRAFFIC, Namespace, acquaint, eventually, join, namespaces
 
@@ -31,7 +31,7 @@ COUNT = 20
 
 
 def example(path: Path) -> Topology:
-    config = loader.load(path, {name: kind.settings for name, kind in REGISTRY.items()})
+    config = loader.load(path, SETTINGS)
     return topology.build(config, REGISTRY)
 
 

@@ -10,7 +10,7 @@ import pytest
 from chain import topology
 from chain.api.project import Project
 from chain.config import loader
-from chain.exits import REGISTRY
+from chain.exits import REGISTRY, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ def configured(tmp_path: Path) -> Callable[[str], Config]:
     def load(text: str) -> Config:
         file = tmp_path / "chain.yaml"
         file.write_text(text, encoding="utf-8")
-        return loader.load(file, {name: kind.settings for name, kind in REGISTRY.items()})
+        return loader.load(file, SETTINGS)
 
     return load
 

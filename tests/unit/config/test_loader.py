@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from chain.config import loader
 from chain.errors import ChainError, ExitCode, Problem
-from chain.exits import REGISTRY
+from chain.exits import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from chain.config.models import Config
 
-KINDS = {name: kind.settings for name, kind in REGISTRY.items()}
 
 FORM = "config.example/ shows the form, and `chain schema` all there is"
 
@@ -114,16 +113,16 @@ def test_a_section_without_content_is_as_if_it_were_not_there(
 def test_a_file_of_the_largest_size_is_read_and_a_larger_one_is_not(tmp_path: Path, minimal: str) -> None:
     file = tmp_path / "chain.yaml"
     file.write_text(minimal.ljust(loader.MAX_BYTES, "\n"))
-    assert loader.load(file, KINDS).name == "main"
+    assert loader.load(file, SETTINGS).name == "main"
     file.write_text(minimal.ljust(loader.MAX_BYTES + 1, "\n"))
     with pytest.raises(ChainError, match="larger than 10000000 bytes"):
-        loader.load(file, KINDS)
+        loader.load(file, SETTINGS)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "chain.yaml")
     with pytest.raises(ChainError, match="no regular file"):
-        loader.load(tmp_path / "chain.yaml", KINDS)
+        loader.load(tmp_path / "chain.yaml", SETTINGS)
 
 
 def test_a_secrets_path_is_text_of_one_line(configured: Callable[[str], Config], minimal: str) -> None:
@@ -145,7 +144,7 @@ def test_ten_thousand_clients_are_no_matter(configured: Callable[[str], Config])
 def test_a_missing_file_a_folder_and_a_closed_file_are_refused(tmp_path: Path) -> None:
     for path, what in ((tmp_path / "chain.yaml", "no such file"), (tmp_path, "can't be read: Is a directory")):
         with pytest.raises(ChainError, match=what) as refused:
-            loader.load(path, KINDS)
+            loader.load(path, SETTINGS)
         assert refused.value.code is ExitCode.CONFIG
 
 
@@ -166,7 +165,7 @@ def test_any_text_is_a_configuration_or_a_chain_error(tmp_path: Path, text: str)
     file = tmp_path / "chain.yaml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(ChainError) as refused:
-        loader.load(file, KINDS)
+        loader.load(file, SETTINGS)
     assert refused.value.code is ExitCode.CONFIG
 
 
@@ -186,5 +185,5 @@ json_like = st.recursive(
 @given(st.dictionaries(st.sampled_from([*"ab", "entry", "exits", "groups", "clients", "dns", "network"]), json_like))
 def test_any_structure_is_a_configuration_or_problems(data: dict[str, object]) -> None:
     found: list[Problem] = []
-    config = loader._fields(data, KINDS, found)
+    config = loader._fields(data, SETTINGS, found)
     assert config is not None or found

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from chain.config import loader
 from chain.config.schema import schema
-from chain.exits import REGISTRY
+from chain.exits import REGISTRY, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parents[2]
 EXAMPLES = sorted((TESTS.parent / "config.example").glob("*.yaml"))
-SCHEMA = schema({name: kind.settings for name, kind in REGISTRY.items()})
+SCHEMA = schema(SETTINGS)
 
 
 def content(file: Path) -> Any:
