@@ -15,6 +15,9 @@ from chain.config.models import Certificates, ExitConfig, Host, Model, Port, Sec
 from chain.exits.base import KernelNeed, SecretSpec, ServiceNeeds
 
 VISION = "xtls-rprx-vision"
+# At most, of Shadowsocks: nonce, two numbers, type, time, session, padding's length, address, tag. The outer IP and UDP
+# headers are as large as the inner ones, which it does not carry.
+DATAGRAM_OVERHEAD = 24 + 16 + 1 + 8 + 8 + 2 + 7 + 16
 SHADOWSOCKS_2022 = ("2022-blake3-aes-128-gcm", "2022-blake3-aes-256-gcm", "2022-blake3-chacha20-poly1305")
 SHADOWSOCKS_OLD = (
     *("aes-128-gcm", "aes-256-gcm", "chacha20-ietf-poly1305", "xchacha20-ietf-poly1305"),
@@ -229,9 +232,11 @@ class Xray:
         }
 
     def tunnel_mtu(self, settings: XrayExit, link_mtu: int) -> int:
-        """Xray ends connections and carries what is in them: the size of a client's packet does not matter to it."""
-        del settings
-        return link_mtu
+        """Xray ends connections and carries what is in them: the size of a client's packet does not matter to it.
+
+        But for UDP of Shadowsocks, which is a datagram for each.
+        """
+        return link_mtu - DATAGRAM_OVERHEAD if settings.protocol == "shadowsocks" else link_mtu
 
 
 def carriers(settings: XrayExit) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from chain.node.probe import PUBLIC_TARGETS, TRIES, largest, ping
 from chain.node.report import Reporter, statistics
 from chain.node.reports import Reports
 from chain.node.resolve import ResolveError, resolve
-from chain.node.run import WORST_METRIC, interface_with, interfaces, ip_batch, network_of, nft, run
+from chain.node.run import WORST_METRIC, CommandError, interface_with, interfaces, ip_batch, network_of, nft, run
 from chain.node.supervise import log
 from chain.secret import read_secret
 
@@ -81,6 +81,7 @@ class Exit:
         self._opened = math.inf  # when the tunnel was opened for traffic, on the monotonic clock
         self._sequence = 0
         self._kind: Kind
+        self._broken: asyncio.Future[None]  # a state of the lock that could not be brought about
         self._reporters: list[Reporter] = []
 
     async def run(self) -> None:
@@ -93,10 +94,11 @@ class Exit:
         self._take_identity()
         HEALTH.unlink(missing_ok=True)
         log("exit", "locked")
+        self._broken = asyncio.get_running_loop().create_future()
         if via := self._settings.uplink.link:
             await Reports("exit", self._parent_said).listen({self._settings.uplink.via: via.sender_address})
         work = (*(reporter.run() for reporter in self._reporters), self._dial_forever())
-        tasks = [asyncio.create_task(each) for each in work]
+        tasks = [*(asyncio.create_task(each) for each in work), self._broken]
         try:
             # Neither ends by itself. One that fails takes the container with it, which starts anew, locked.
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -155,6 +157,10 @@ class Exit:
         uplink, main, tunnel = self._uplink, self._settings.uplink, self._settings.tunnel_table
         for name in (*self._senders, uplink):
             netlink.set_lenient(name)
+        # What fits is said where it is sent, so that no router on the way has to: at both ends of such a link.
+        for each in self._settings.carried:
+            name = next(name for name, sender in self._senders.items() if sender.link == each.link)
+            run("ip", "link", "set", "dev", name, "mtu", str(self._settings.mtu))
         if main.mtu:
             run("ip", "link", "set", "dev", uplink, "mtu", str(main.mtu))
         run("ip", "route", "flush", "table", "main", "default")
@@ -179,19 +185,6 @@ class Exit:
         if via := main.link:
             run("ip", "link", "set", "dev", uplink, "address", via.sender_mac)
             ip_batch([f"neighbour replace {via.exit_address} lladdr {via.exit_mac} dev {uplink} nud permanent"])
-            run(
-                "ip",
-                "route",
-                "replace",
-                "default",
-                "via",
-                main.gateway,
-                "dev",
-                uplink,
-                "onlink",
-                "table",
-                str(main.table),
-            )
 
     def _sender_changed(self, name: str, there: bool) -> None:  # noqa: FBT001 - a state, not an option
         self._senders[name] = replace(self._senders[name], open=there)
@@ -205,12 +198,15 @@ class Exit:
 
     def _parent_said(self, _: str, report: ExitReport | None) -> None:
         before, self._parent = self._parent_up, report
-        if self._parent_up != before:
-            nft(lock.opened("ready", self._uplink, on=self._parent_up))
         self._parent_changed.set()
+        if self._parent_up != before:
+            try:
+                nft(lock.opened("ready", self._uplink, on=self._parent_up))
+            except CommandError as error:  # as elsewhere, it takes the container with it, which starts anew, locked
+                self._broken.set_exception(error)
 
-    async def _parent_is(self, *, up: bool) -> None:
-        while self._parent_up != up:
+    async def _parent_lost(self) -> None:
+        while self._parent_up:
             self._parent_changed.clear()
             await self._parent_changed.wait()
 
@@ -264,9 +260,10 @@ class Exit:
         attempt = 0
         while True:
             attempt += 1
-            if self._settings.uplink.via and not self._parent_up:
+            while self._settings.uplink.via and not self._parent_up:
                 self._become("down", self._parent_fails())
-                await self._parent_is(up=True)
+                self._parent_changed.clear()
+                await self._parent_changed.wait()
                 attempt = 1
             # With the cause of the last loss, for as long as nothing better is known.
             self._become("dialling", self._found)
@@ -291,7 +288,7 @@ class Exit:
         """Dial, and stay until the tunnel is lost; always ends by raising, most often DialError."""
         working = [asyncio.create_task(self._tunnel())]
         if self._settings.uplink.via:
-            working.append(asyncio.create_task(self._parent_is(up=False)))
+            working.append(asyncio.create_task(self._parent_lost()))
         try:
             done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
             if working[0] in done:
@@ -409,7 +406,9 @@ class Exit:
             nft(lock.capture(self._senders, on=on))
             return
         for name in (*self._senders, self._way_out):
-            netlink.set_forwarding(name, on=on)
+            # One that is gone forwards nothing any more, and keeps none of the others from being switched off.
+            with contextlib.suppress(*(() if on else (OSError,))):
+                netlink.set_forwarding(name, on=on)
 
     @property
     def _way_out(self) -> str:

@@ -96,7 +96,7 @@ def exit_lock(
     way: Way,
     server: str | None,
     rules: UplinkRules | None,
-    ready: bool = True,
+    ready: bool = False,
 ) -> str:
     """Lock one exit. `server` is the tunnel's far end, when it is known.
 
