@@ -181,7 +181,7 @@ class Agent:
                 netlink.set_forwarding(interface, on=on)
             except OSError as error:  # its network was disconnected; the other exits are not to suffer
                 log("agent", f"{interface}: {error.strerror}")
-        if opened:
+        if chosen:  # an exit that only others run through is no way out
             HEALTH.touch()
         else:
             HEALTH.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from chain.exits.base import KernelNeed, SecretSpec, ServiceNeeds
 
 DEFAULT_PORT = 51820
 OVERHEAD = {4: 60, 6: 80}  # outer IP, UDP, and WireGuard's 32 bytes of header and tag
+SERVERS_MTU = 1420  # what the other end is set to as a rule, whatever the way to it could carry
 
 
 def _usual_name(value: object) -> object:
@@ -87,7 +88,8 @@ class WireGuard:
         }
 
     def tunnel_mtu(self, settings: WireGuardExit, link_mtu: int) -> int:
-        return link_mtu - OVERHEAD[6 if ":" in settings.endpoint.host else 4]
+        """Take no more than a server sends back whole: what it cuts in pieces may be another exit's tunnel."""
+        return min(link_mtu - OVERHEAD[6 if ":" in settings.endpoint.host else 4], SERVERS_MTU)
 
 
 def _private(address: IPv4Address) -> bool:

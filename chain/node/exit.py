@@ -203,7 +203,8 @@ class Exit:
             try:
                 nft(lock.opened("ready", self._uplink, on=self._parent_up))
             except CommandError as error:  # as elsewhere, it takes the container with it, which starts anew, locked
-                self._broken.set_exception(error)
+                if not self._broken.done():
+                    self._broken.set_exception(error)
 
     async def _parent_lost(self) -> None:
         while self._parent_up:

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 GROUND = here(lab, os.environ.get("CHAIN_FIRST_EXIT"))
 PROJECTS = frozenset(
-    {"chain-yard", "chain-xrays", "chain-hops", "chain-home", "chain-lone", "chain-refused", "chain-unwanted"}
+    {
+        *("chain-yard", "chain-xrays", "chain-hops", "chain-kinds", "chain-sizes"),
+        *("chain-home", "chain-lone", "chain-refused", "chain-unwanted"),
+    }
 )
 
 
@@ -77,7 +80,7 @@ def prepared_world(engine: Engine, ground: Ground, tmp_path_factory: pytest.Temp
         folder,
         engine,
         with_l2tp=ground.l2tp,
-        with_xray=ground.xray,
+        with_xray=True,
         clients=("client", "client2"),
         site=ground.site,
         with_names=True,

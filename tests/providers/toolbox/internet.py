@@ -19,6 +19,7 @@ from pathlib import Path
 ADDRESS, FOLDER = sys.argv[1], Path(sys.argv[2])
 FORGED = "192.0.2.66"
 LATER_SECONDS = 2.0
+LARGE = 4_000_000  # bytes
 A, TXT, DS, DNSKEY = 1, 16, 43, 48
 SIGNED, UNSIGNED = ("signed", "forged"), ("example", "org", "com", "net")
 KNOT, KNOT_PORT = Path("/tmp/knot"), 5300
@@ -151,14 +152,18 @@ async def dns_stream(how: str, reader: asyncio.StreamReader, writer: asyncio.Str
 
 
 async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Say who asks; for `/later` some time after the question."""
+    """Say who asks, having read what was sent; for `/later` some time after the question. `/large` is what it says."""
     try:
-        asked = await reader.readline()
-        while (await reader.readline()).strip():
-            pass
+        asked, length = await reader.readline(), 0
+        while header := (await reader.readline()).strip():
+            name, _, value = header.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        while length:
+            length -= len(await reader.readexactly(min(length, 65536)))
         if b" /later " in asked:
             await asyncio.sleep(LATER_SECONDS)
-        body = writer.get_extra_info("peername")[0].encode() + b"\n"
+        body = bytes(LARGE) if b" /large " in asked else writer.get_extra_info("peername")[0].encode() + b"\n"
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         await writer.drain()
     finally:

@@ -54,7 +54,7 @@ def test_one_exit_shows_its_settings_and_where_its_secrets_are(hops: Project) ->
     (hops.root / "secrets").mkdir(exist_ok=True)
     (hops.root / "secrets" / "oslo_wg_private_key").write_text("a secret\n")
     found = exits.show(load(hops, ENGINE), "oslo")
-    assert (found["kind"], found["via"], found["carried"], found["mtu"]) == ("wireguard", "paris", ["bern"], 1380)
+    assert (found["kind"], found["via"], found["carried"], found["mtu"]) == ("wireguard", "paris", ["bern"], 1360)
     assert found["settings"]["address"] == "10.64.12.7/32"
     assert found["settings"]["keepalive"] == 25  # not given
     assert found["secrets"] == [
