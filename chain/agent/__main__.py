@@ -28,7 +28,6 @@ from chain.contract import (
     from_json,
 )
 from chain.node import lock, netlink, wireguard
-from chain.node.reports import Reports
 from chain.node.run import CommandError, run
 from chain.node.supervise import log
 
@@ -45,7 +44,6 @@ class Agent:
     def __init__(self) -> None:
         self._nft = nftables.Nftables()
         self._routes = Routes()
-        self._reports = Reports("agent", self._heard)
         self._state: DesiredState | None = None
         self._kept_out: list[str] = []
         self._links: dict[str, str] = {}
@@ -57,8 +55,10 @@ class Agent:
         self._chosen: dict[str, str] = {}
         self._remembered = endpoints.load(ENDPOINTS)
 
-    async def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Do what one line says. Raises whatever its parts raise."""
+        if question["verb"] == "ping":
+            return {}
         if question["verb"] == "status":
             return self.status()
         state = from_json(DesiredState, json.dumps(question["state"]))
@@ -68,9 +68,8 @@ class Agent:
         self._kept_out = kept_out(state, question["preshared"])
         self._set_peers(state, question["private_key"], question["preshared"])
         self._call_lost()
-        await self._reports.listen(
-            {exit_.name: exit_.link.sender_address for exit_ in state.exits if exit_.name in self._links}
-        )
+        # In order of arrival with what was said before, since both come by this way.
+        self._heard_of = {name: from_json(ExitReport, json.dumps(said)) for name, said in question["reports"].items()}
         self._switch(self._admitted())
         return {"generation": state.generation, "kept_out": self._kept_out}
 
@@ -125,7 +124,8 @@ class Agent:
 
     # Exits
 
-    def _heard(self, name: str, report: ExitReport | None) -> None:
+    def heard(self, name: str, report: ExitReport | None) -> None:
+        """Take what an exit says, or that it is gone."""
         if report is None:
             self._heard_of.pop(name, None)
             self._gone_since[name] = time.time()
@@ -296,8 +296,12 @@ async def main() -> None:
     remembering.add_done_callback(_said)
     while line := await reader.readline():
         question = json.loads(line)
+        if question["verb"] == "report":  # nobody waits for an answer to that
+            said = question["report"]
+            agent.heard(question["exit"], None if said is None else from_json(ExitReport, json.dumps(said)))
+            continue
         try:
-            answer = await agent.answer(question)
+            answer = agent.answer(question)
         except Exception as error:  # noqa: BLE001 - the asker gets every error; the lock stays as it is
             answer = {"error": f"{type(error).__name__}: {error}"}
             log("agent", answer["error"])

@@ -17,20 +17,24 @@ from chain.contract import (
     CLIENT_INTERFACE,
     CONFIG_DIR,
     HEALTH_FILE,
+    HEARTBEAT,
     LINE_LIMIT,
     MARK_TUNNEL,
     PEERS_DIR,
     RUN_DIR,
     SECRETS_DIR,
+    SILENCE,
     STATE_FILE,
     DesiredState,
+    ExitReport,
     from_json,
     to_json,
 )
 from chain.errors import ChainError
 from chain.node import caps, lock, netlink, unbound, wireguard
 from chain.node.backoff import delay
-from chain.node.run import interface_with, ip_batch, nft, run
+from chain.node.reports import Reports
+from chain.node.run import CommandError, interface_with, ip_batch, nft, run
 from chain.node.supervise import Daemon, log
 from chain.secret import Secret, is_wireguard_key, read_secret
 
@@ -77,12 +81,18 @@ class Entry:
         self._applying = asyncio.Lock()
         self._wireguard: Daemon | None = None
         self._agent: asyncio.subprocess.Process | None = None
+        # Here and not with the agent, so that exits do not close when that dies.
+        self._reports = Reports("entry", self._heard)
+        self._heard_of: dict[str, ExitReport] = {}
+        self._agent_rules = False  # it has taken its state, and answers
+        self._broken: asyncio.Future[None]  # a state of the lock that could not be brought about
         self._asking = asyncio.Lock()
         self._questions = 0
 
     async def run(self) -> None:
         """Run until cancelled. Raises RuntimeError when what the entry stands on can't be made."""
         HEALTH.unlink(missing_ok=True)
+        self._broken = asyncio.get_running_loop().create_future()
         self._front, self._links = _interfaces(self._state)
         self._load_lock()
         self._private_key = read_secret(PRIVATE_KEY)
@@ -97,7 +107,8 @@ class Entry:
         await self._renew_resolvers()
         CONTROL_SOCKET.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve, CONTROL_SOCKET, limit=LINE_LIMIT)
-        tasks = [asyncio.create_task(self._keep_agent())]
+        await self._listen()
+        tasks = [asyncio.create_task(self._keep_agent()), self._broken]
         if self._wireguard is not None:
             tasks.append(asyncio.create_task(_death_of(self._wireguard)))
         try:
@@ -212,10 +223,29 @@ class Entry:
                 log("entry", f"the agent does not take its state: {refusal}")
                 with contextlib.suppress(ProcessLookupError):
                     self._agent.kill()
-            code = await self._agent.wait()
-            HEALTH.unlink(missing_ok=True)
-            log("entry", f"the agent ended with {code}; no exit is trusted until it is back")
+            self._agent_rules = not refusal
+            code = await self._end_of(self._agent)
+            self._agent_rules = False
+            self._close_lost()  # among them what the agent was told of and did not come to
+            log("entry", f"the agent ended with {code}; until it is back, exits are only closed")
             await asyncio.sleep(AGENT_PAUSE)
+
+    async def _end_of(self, agent: asyncio.subprocess.Process) -> int:
+        """Wait until the agent ends, or end it when it answers no more; give its exit code."""
+        ended = asyncio.create_task(agent.wait())
+        while True:
+            done, _ = await asyncio.wait({ended}, timeout=HEARTBEAT)
+            if done:
+                return ended.result()
+            if self._asking.locked():
+                continue  # it is at work, and whoever asks has a time-out of his own
+            try:
+                async with asyncio.timeout(SILENCE):
+                    await self._ask_agent({"verb": "ping"})
+            except (OSError, RuntimeError, TimeoutError, ValueError):
+                with contextlib.suppress(ProcessLookupError):
+                    agent.kill()
+                return await ended
 
     async def _tell_agent(self) -> dict[str, Any]:
         return await self._ask_agent(
@@ -225,6 +255,7 @@ class Entry:
                 "links": self._links,
                 "private_key": self._private_key.reveal(),
                 "preshared": self._preshared,
+                "reports": {name: json.loads(to_json(report)) for name, report in self._heard_of.items()},
             }
         )
 
@@ -243,6 +274,40 @@ class Entry:
                     if answer.pop("id", None) == self._questions:
                         return answer
             raise RuntimeError("the agent ended while it was asked")
+
+    # Exits
+
+    async def _listen(self) -> None:
+        exits = {exit_.name: exit_ for exit_ in self._state.exits if exit_.name in self._links}
+        for name in self._heard_of.keys() - exits.keys():
+            del self._heard_of[name]
+        await self._reports.listen({name: exit_.link.sender_address for name, exit_ in exits.items()})
+
+    def _heard(self, name: str, report: ExitReport | None) -> None:
+        """Tell the agent what an exit says; without an agent, close those that are gone."""
+        if report is None:
+            self._heard_of.pop(name, None)
+        else:
+            self._heard_of[name] = report
+        if self._agent is not None and self._agent.stdin is not None and self._agent.returncode is None:
+            line = {"verb": "report", "exit": name, "report": None if report is None else json.loads(to_json(report))}
+            self._agent.stdin.write(json.dumps(line).encode() + b"\n")
+        if not self._agent_rules:
+            self._close_lost()
+
+    def _close_lost(self) -> None:
+        """Send nothing any more to exits that are not up, in the agent's absence."""
+        up = {name for name, report in self._heard_of.items() if report.state == "up"}
+        groups = [group.mark for group in self._state.groups]
+        try:
+            for exit_ in self._state.exits:
+                if exit_.name in self._links and exit_.name not in up:
+                    nft(lock.entry_close(exit_.mark, self._links[exit_.name], groups))
+        except CommandError as error:  # it takes the container with it, which starts anew, locked
+            if not self._broken.done():
+                self._broken.set_exception(error)
+        if not up:
+            HEALTH.unlink(missing_ok=True)
 
     # `docker exec`
 
@@ -270,6 +335,7 @@ class Entry:
         self._front, self._links = front, links
         try:
             self._load_lock()  # where groups or links changed, all exits are closed until the agent has opened them
+            await self._listen()
             await self._renew_resolvers()
         finally:
             # The agent and the lock have to mean the same state, whatever else failed.

@@ -418,6 +418,18 @@ def entry_switch(exits: Mapping[int, str], groups: Mapping[int, int], members: I
     return "\n".join(lines) + "\n"
 
 
+def entry_close(mark: int, interface: str, groups: Iterable[int]) -> str:
+    """Close one exit, whatever was open; repeats harmlessly. `groups`: all groups' marks."""
+    elements = [
+        f"open_marks {{ {mark} }}",
+        f'open_links {{ "{interface}" }}',
+        f'open_pairs {{ {mark} . "{interface}" }}',
+        *(f"open_members {{ {group} . {mark} }}" for group in groups),
+    ]
+    # To delete what is not there is an error, and to add what is there is none.
+    return "".join(f"add element {TABLE} {each}\ndelete element {TABLE} {each}\n" for each in elements)
+
+
 def entry_clients(state: DesiredState) -> str:
     """Say which group each client is in, replacing what was said before, in one transaction."""
     marks = {group.name: group.mark for group in state.groups}
