@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FILE = Path(RUN_DIR, "xray.json")
 RUN = ("xray", "run", "-c")
-_START_SECONDS = 10.0
+_START_SECONDS = 30.0  # in emulation, beside others; a second otherwise
 _LOOK_SECONDS = 0.05
 _TRIAL_SECONDS = 4.0  # Xray tries five times in two seconds before it says why it can't
 # A question for the root's name servers (RFC 1035), which every resolver answers; over TCP its length stands in front.
