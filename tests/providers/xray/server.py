@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-START_SECONDS, BORROWED_PORT = 20, 8443
+START_SECONDS, BORROWED_PORT = 120, 8443  # the former in emulation, beside others
 settings = json.loads(Path(sys.argv[1]).read_text())
 certificate, expired = (f"{settings['folder']}/{name}.pem" for name in ("xray", "expired"))
 
