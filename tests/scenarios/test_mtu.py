@@ -51,7 +51,7 @@ def nested(world: World, providers: list[Provider]) -> Iterator[Chain]:
         exits[name], secret = exit_at(world, name, provider, provider.outside if exits else provider.wan)
         files |= secret
         if provider == world.site.l2tp:  # else what fits is computed for the largest framing of several
-            exits[name]["esp"] = {"proposals": ["aes256gcm16"]}
+            exits[name]["esp"] = {"proposals": ["aes256gcm16"], "encapsulation": "udp"}
     del exits["inner"]["uplink"]
     exits["inner"]["via"] = "outer"
     made = Chain(
