@@ -126,6 +126,20 @@ def kernel(needs: Iterable[KernelNeed], users: Mapping[str, list[str]], answers:
     ]
 
 
+def exit_test(projects: Iterable[str]) -> Finding:
+    """Judge the Compose projects of tests of this chain's exits."""
+    name, found = "exit test", sorted(projects)
+    if not found:
+        return Finding(name, "ok", "no exit is being tested by itself, and nothing is left of a test")
+    return Finding(
+        name,
+        "warn",
+        f"an exit is being tested, or its test was killed: {', '.join(found)}",
+        "what a killed test has left may hold a session with the provider, who may allow but one",
+        "wait for the end of the test; what was left goes with the next `chain exit test`, `chain up` or `chain down`",
+    )
+
+
 def port(built: Topology, publishers: Iterable[Publisher], host: HostFacts | None) -> list[Finding]:
     """Find out who else has the port on which clients come in."""
     name, what = "entry.port", f"{built.port}/udp of the engine's host"

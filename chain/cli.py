@@ -467,6 +467,30 @@ def exit_show(
         typer.echo(f"secret {secret['role']}: {secret['file']}{'' if secret['there'] else ' (not there)'}")
 
 
+@exit_app.command("test")
+def exit_test(
+    *,
+    name: Annotated[str, typer.Argument(help="The exit's name.", autocompletion=_completer("exits"))],
+    file: FileOption = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for its tunnel.")] = 90,
+    url: Annotated[str | None, typer.Option(help="Measure the throughput too, by a download of this file.")] = None,
+    whoami: Annotated[
+        str, typer.Option(help="NAME@ADDRESS: the name whose text record says who asks, and of whom it is asked.")
+    ] = "ch:whoami.cloudflare@1.1.1.1",
+    as_json: JsonOption = False,
+) -> None:
+    """Dial an exit by itself, or look at it where the chain runs it: the address outside, latency, MTU, throughput."""
+    from chain.api import measure
+
+    wanted = measure.request(name, whoami, url, wait)
+    tried = measure.try_exit(_project(file), _engine(), Terminal(), wanted)
+    if as_json:
+        _print_json(tried.found | {"problems": [str(problem) for problem in tried.problems]})
+        return
+    _print_tried(tried.found)
+    _warn(tried.problems)
+
+
 @exit_app.command("remove")
 def exit_remove(
     *,
@@ -495,6 +519,28 @@ def exit_kinds(*, as_json: JsonOption = False) -> None:
         typer.echo(f"{kind['name']}: {kind['about']}")
         for need in kind["kernel"]:
             typer.echo(f"    the host's kernel needs {need['needs']} ({', '.join(need['modules'])})")
+
+
+def _print_tried(found: dict[str, Any]) -> None:
+    where = "by itself" if found["alone"] else "as it runs in the chain"
+    typer.echo(f"exit: {found['name']} ({found['kind']}), {where}")
+    if found["through"]:
+        typer.echo(f"through: {', '.join(found['through'])}")
+    outside, latency, mtu, download = found["outside"], found["latency"], found["mtu"], found["download"]
+    typer.echo(f"address outside: {outside['address'] or 'not known, ' + outside['why']}")
+    typer.echo(
+        f"latency: {latency['median_ms']} ms, between {latency['min_ms']} and {latency['max_ms']} ms;"
+        f" {latency['answered']} of {latency['asked']} answered ({latency['target']} asked)"
+    )
+    negotiated = f", {mtu['tunnel']} negotiated" if mtu["tunnel"] != mtu["computed"] else ""
+    measured = f"packets of {mtu['fits']} bytes pass" if mtu["fits"] else f"not measured, {mtu['why']}"
+    there = f"{mtu['computed']} computed{negotiated}; {measured}"
+    typer.echo(f"mtu: {there if mtu['tunnel'] else 'not applicable, ' + mtu['why']}")
+    if download and download["bytes_per_second"]:
+        speed = f"{8e-6 * download['bytes_per_second']:.1f} Mbit/s"
+        typer.echo(f"throughput: {speed} ({_size(download['bytes'])} in {download['seconds']:.1f} s)")
+    elif download:
+        typer.echo(f"throughput: not measured, {download['why']}")
 
 
 def _warn(problems: Iterable[Problem] | None) -> None:

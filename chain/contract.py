@@ -206,6 +206,38 @@ class ExitReport:
 
 
 @dataclass(frozen=True)
+class Order:
+    """What is to be measured through an exit's tunnel."""
+
+    asked: int  # how often it is asked whether somebody is there
+    whoami: str  # the name whose text records say who asks
+    whoami_server: str  # of whom that is asked
+    chaos: bool  # in class CHAOS, not in that of the internet
+    url: str = ""  # of a file to download; empty: none
+    resolvers: tuple[str, ...] = ()  # address@port, for the name in it
+    seconds: float = 0.0  # that a download may take
+    most: int = 0  # bytes that it may have
+    version: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured. A text is empty where there is nothing to say."""
+
+    target: str  # who was asked whether somebody is there, and for large packets
+    answers_ms: tuple[float, ...]  # the time to each answer
+    outside: str  # the address that the outside sees
+    outside_why: str  # why that is not known
+    mtu: int | None  # of the tunnel as it stands; None: it has none
+    fits: int | None  # bytes of the largest packet that passes; None: not known
+    fits_why: str  # why not
+    bytes: int  # downloaded, in so many seconds
+    seconds: float
+    download_why: str  # why nothing was
+    version: int = CONTRACT
+
+
+@dataclass(frozen=True)
 class HostRoute:
     """A way of the engine's host to an IPv4 network: to use it, not to refuse it."""
 

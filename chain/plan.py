@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Step:
     """One thing to do. `cause` is for people."""
 
-    verb: str  # build, make, write, remove, compose, apply
+    verb: str  # build, make, end, write, remove, compose, apply
     subject: str
     cause: str
 
@@ -34,12 +34,14 @@ class Observed:
     outdated: frozenset[str] = frozenset()  # services whose images were built anew since
     missing_keys: tuple[str, ...] = ()  # secrets that are made here, not given
     kept_out: tuple[str, ...] = ()  # clients whose keys the entry did not find when it last looked
+    tests: tuple[str, ...] = ()  # Compose projects of tests of exits
 
 
 def plan(files: Mapping[str, str], services: Iterable[str], generation: str, observed: Observed) -> tuple[Step, ...]:
     """List the steps in order; an empty list means that nothing has to change."""
     steps = [Step("build", name, "not on this engine") for name in observed.missing_images]
     steps += [Step("make", path, "not there") for path in observed.missing_keys]
+    steps += [Step("end", project, "a test of an exit goes on there, or was killed") for project in observed.tests]
     for path, text in files.items():
         if path not in observed.files:
             steps.append(Step("write", path, "not there"))

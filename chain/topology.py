@@ -25,7 +25,7 @@ from chain.contract import (
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from chain.config.models import Config, ExitConfig
     from chain.exits.base import ExitKind
@@ -112,6 +112,7 @@ class Topology:
     front: Network
     exits: tuple[Exit, ...]
     state: DesiredState
+    has_entry: bool = True  # False: exits by themselves, to try one of them
 
     @property
     def client_mtu(self) -> int:
@@ -132,8 +133,8 @@ class Topology:
         return -((1 - len(self.state.groups)) // GROUPS_STEP) * GROUPS_STEP
 
 
-def assign_slots(names: Iterable[str]) -> dict[str, int]:
-    """Give each name a slot that depends on the name alone, but for the rare collision.
+def assign_slots(names: Iterable[str], used: Collection[int] = ()) -> dict[str, int]:
+    """Give each name a slot that depends on the name alone, but for the rare collision; none of those that are used.
 
     So that adding or removing one exit renumbers no other, which would recreate its networks.
     """
@@ -142,7 +143,7 @@ def assign_slots(names: Iterable[str]) -> dict[str, int]:
         start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) % len(EXIT_SLOTS)
         for step in range(len(EXIT_SLOTS)):
             slot = EXIT_SLOTS[(start + step) % len(EXIT_SLOTS)]
-            if slot not in taken:
+            if slot not in taken and slot not in used:
                 taken[slot] = name
                 break
         else:
@@ -167,13 +168,15 @@ def build(
     config: Config,
     kinds: Mapping[str, ExitKind],
     external: Mapping[str, ExternalNetwork] | None = None,
+    slots: Mapping[str, int] | None = None,
 ) -> Topology:
     """Compute the whole chain. `external` describes the existing networks that exits name as uplinks.
 
+    `slots`: others than the usual ones.
     Raises ChainError (ENGINE) when such a network is not described and chain.yaml names no gateway for it.
     """
     pool = config.network.pool
-    slots = assign_slots(config.exits)
+    slots = slots or assign_slots(config.exits)
     subnet, prefix6 = config.entry.subnet, client_prefix6(config.name)
     front = _network("front", pool, 0, upper=False)
     resolvers = IPv4Network((pool.network_address + RESOLVER_SLOT * SLOT_SIZE, 24))
@@ -246,6 +249,41 @@ def build(
     )
 
 
+def line_of(config: Config, name: str) -> tuple[str, ...]:
+    """Name an exit, the one that it runs through, and so on to the outermost one."""
+    line = [name]
+    while via := config.exits[line[-1]].via:
+        line.append(via)
+    return tuple(line)
+
+
+def alone(
+    config: Config,
+    kinds: Mapping[str, ExitKind],
+    name: str,
+    external: Mapping[str, ExternalNetwork] | None = None,
+    taken: Iterable[IPv4Network] = (),
+) -> Topology:
+    """Compute one exit, with those that it runs through, and no entry: to try it beside the chain, or without that.
+
+    Its networks are in the chain's pool, clear of the chain's own, whether these are there or not, and of those that
+    are `taken`. Raises ChainError as `build` does.
+    """
+    line = line_of(config, name)
+    pool = [(slot, _slot(config.network.pool, slot)) for slot in EXIT_SLOTS]
+    others = list(taken)
+    used = {slot for slot, network in pool if any(network.overlaps(other) for other in others)}
+    slots = assign_slots(line, used.union(assign_slots(config.exits).values()))
+    exits = {each: config.exits[each] for each in line}
+    built = build(config.model_copy(update={"exits": exits, "groups": {}, "clients": {}}), kinds, external, slots)
+    # No chain can have this name, so that neither commands nor Docker take one for the other.
+    return replace(built, name=f"{built.name}_test", project=f"{built.project}_test", has_entry=False)
+
+
+def _slot(pool: IPv4Network, slot: int) -> IPv4Network:
+    return IPv4Network((int(pool.network_address) + slot * SLOT_SIZE, 32 - (SLOT_SIZE - 1).bit_length()))
+
+
 def _port_inside(published: int) -> int:
     """Give the entry's own WireGuard port: the published one, so that what the entry begins comes from there too."""
     return WIREGUARD_PORT if RESOLVER_PORT <= published < RESOLVER_PORT + GROUPS_MAX else published
@@ -267,7 +305,7 @@ def settings_of(generation: str) -> str:
 def networks(built: Topology) -> tuple[Network, ...]:
     """List the Docker networks that are ours."""
     own = (network for exit_ in built.exits for network in (exit_.link, exit_.uplink) if network is not None)
-    return (built.front, *own)
+    return (*([built.front] if built.has_entry else []), *own)
 
 
 def members_of(config: Config) -> dict[str, tuple[str, ...]]:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from chain import checks
+from chain.api.down import running_tests
 from chain.api.load import check_secrets, load
 from chain.api.preflight import Look, check_owner, check_writable, look, try_kernel
 from chain.api.project import locate
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 NO_CONFIG = "chain.yaml is to be mended first"
 # Checks that need the engine, in the order in which they are told; those behind need a look at its host.
-OF_CHAIN = ("name", "kernel", "entry.port", "network.pool")
+OF_CHAIN = ("name", "exit test", "kernel", "entry.port", "network.pool")
 OF_ENGINE = ("packages", *OF_CHAIN)
 OF_HOST = ("clock", "uplink", "ip_forward", "conntrack", "rp_filter", "firewall")
 
@@ -127,6 +128,7 @@ def of_engine(loaded: Loaded | None, image: str, engine: Engine) -> tuple[Look, 
             tried = failures("kernel", error, "what the exits need was to be tried there")
     return seen, [
         *owned,
+        checks.exit_test(running_tests(loaded.project, engine)),
         *tried,
         *checks.port(loaded.topology, publishers, seen.host),
         *checks.overlaps(loaded.topology, networks, seen.host),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from typing import TYPE_CHECKING
 
 from chain.api.preflight import not_ours
@@ -20,13 +21,38 @@ if TYPE_CHECKING:
     from chain.api.project import Project
     from chain.engine.connection import Engine
 
-_NAME = re.compile(r'^name: "(chain-[a-z0-9-]+)"$', re.MULTILINE)
+_NAME = re.compile(r'^name: "(chain-[a-z0-9_-]+)"$', re.MULTILINE)
 
 
 def down(project: Project, engine: Engine, progress: Progress) -> list[str]:
     """Remove a chain's containers and networks; give what was removed. Raises ChainError."""
     with changing(project):
-        return [item for name in projects(project, engine) for item in _remove(name, project, engine, progress)]
+        removed = end_tests(project, engine, progress)
+        return removed + [
+            item for name in projects(project, engine) for item in _remove(name, project, engine, progress)
+        ]
+
+
+def running_tests(project: Project, engine: Engine) -> set[str]:
+    """Name the Compose projects of tests of this folder's exits: one goes on, or its command was killed."""
+    rendered = _rendered(project.test)
+    return engine.projects_in(str(project.test.run)) | ({rendered} if rendered else set())
+
+
+def end_tests(project: Project, engine: Engine, progress: Progress) -> list[str]:
+    """Remove what tests of exits have left; give what that was. Raises ChainError (ENGINE).
+
+    Whoever calls holds `changing`, so that no test goes on.
+    """
+    test = project.test
+    removed = [
+        item for name in sorted(running_tests(project, engine)) for item in _remove(name, test, engine, progress)
+    ]
+    if test.run.is_dir():
+        shutil.rmtree(test.run, ignore_errors=True)
+        with contextlib.suppress(OSError):  # the chain's own files are in it
+            project.run.rmdir()
+    return removed
 
 
 def projects(project: Project, engine: Engine) -> list[str]:
@@ -77,9 +103,13 @@ def compose_project(project: Project) -> str:
 
     Raises ChainError (CONFIG) when neither tells.
     """
+    return _rendered(project) or f"chain-{loader.load(project.file, SETTINGS).name}"
+
+
+def _rendered(project: Project) -> str | None:
+    """Name the Compose project of the rendered file, if there is one."""
     with contextlib.suppress(OSError):
         text = read_regular(project.run / COMPOSE_FILE, LINE_LIMIT).decode(errors="replace")
         if found := _NAME.search(text):
             return found[1]
-    config = loader.load(project.file, SETTINGS)
-    return f"chain-{config.name}"
+    return None

@@ -46,7 +46,7 @@ def listing(loaded: Loaded) -> list[dict[str, Any]]:
 
 def show(loaded: Loaded, name: str) -> dict[str, Any]:
     """Describe one exit: its settings, which hold no secret, and where its secrets are. Raises ChainError (CONFIG)."""
-    config = _known(loaded.config, name)
+    config = config_of(loaded.config, name)
     built = next(exit_ for exit_ in loaded.topology.exits if exit_.name == name)
     found = next(each for each in listing(loaded) if each["name"] == name)
     settings = config.model_dump(mode="json", exclude_none=True, exclude={"kind", "via", "mtu"})
@@ -69,7 +69,7 @@ def remove(project: Project, name: str) -> list[str]:
     """
     with changing(project):
         before = loader.load(project.file, SETTINGS)
-        exit_ = _known(before, name)
+        exit_ = config_of(before, name)
         if problems := _needed(before, name):
             raise ChainError(problems, ExitCode.CONFIG)
         rewrite(project, lambda text: _without(project, text, before, name))
@@ -89,7 +89,8 @@ def _without(project: Project, text: str, before: Config, name: str) -> str:
     return edited
 
 
-def _known(config: Config, name: str) -> Any:
+def config_of(config: Config, name: str) -> Any:
+    """Give an exit's settings. Raises ChainError (CONFIG) when there is no such exit."""
     if name not in config.exits:
         known = f"there are: {', '.join(config.exits)}"
         raise ChainError(Problem(f"exit {name}", "no such exit", known), ExitCode.CONFIG)

@@ -20,7 +20,8 @@ from chain.secret import MOST_BYTES, is_wireguard_key, read_secret
 from chain.topology import SecretMount
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
+    from ipaddress import IPv4Network
     from pathlib import Path
 
     from chain.api.project import Project
@@ -39,7 +40,13 @@ class Loaded:
     @property
     def images(self) -> dict[str, Image]:
         """Describe the images this chain needs, by folder."""
-        return image_store.describe(["entry", *dict.fromkeys(f"exit-{exit_.kind}" for exit_ in self.topology.exits)])
+        entry = ["entry"] if self.topology.has_entry else []
+        return image_store.describe([*entry, *dict.fromkeys(f"exit-{exit_.kind}" for exit_ in self.topology.exits)])
+
+    @property
+    def examiner(self) -> str:
+        """Name an image for the containers that look at the engine's host: all have what it takes."""
+        return next(iter(self.images.values())).name
 
     def files(self, root: str = "..") -> dict[str, str]:
         """Render everything that goes below `run/`, or another folder with `root` as its way to the project's."""
@@ -56,6 +63,19 @@ def load(project: Project, engine: Engine) -> Loaded:
     config = loader.load(project.file, SETTINGS)
     built = topology.build(config, REGISTRY, _external(config, engine))
     return Loaded(project, config, _with_plain_names(built, project))
+
+
+def alone(loaded: Loaded, engine: Engine, name: str, taken: Collection[IPv4Network]) -> Loaded:
+    """Give one exit of a loaded project, with those that it runs through, to be started without a chain.
+
+    Its networks are clear of those that are `taken`.
+    """
+    config = loaded.config
+    built = topology.alone(config, REGISTRY, name, _external(config, engine), taken)
+    # Which files hold its secrets depends on all of the chain's exits.
+    secrets = {exit_.name: exit_.secrets for exit_ in loaded.topology.exits}
+    exits = tuple(replace(exit_, secrets=secrets[exit_.name]) for exit_ in built.exits)
+    return Loaded(loaded.project.test, config, replace(built, exits=exits))
 
 
 def _external(config: Config, engine: Engine) -> Mapping[str, ExternalNetwork]:
@@ -110,7 +130,14 @@ def check_secrets(loaded: Loaded) -> None:
         raise ChainError(problems, ExitCode.CONFIG)
 
 
-def _exits_secrets(loaded: Loaded) -> list[Problem]:
+def check_secrets_of(loaded: Loaded, names: Collection[str]) -> None:
+    """Read those of these exits only. Raises ChainError (CONFIG)."""
+    problems = [*_exits_secrets(loaded, names), *_open_folders(loaded.project)]
+    if problems:
+        raise ChainError(problems, ExitCode.CONFIG)
+
+
+def _exits_secrets(loaded: Loaded, names: Collection[str] | None = None) -> list[Problem]:
     problems: list[Problem] = []
     specs = {
         (name, spec.role): spec
@@ -119,7 +146,7 @@ def _exits_secrets(loaded: Loaded) -> list[Problem]:
     }
     users = Counter(secret.role for exit_ in loaded.topology.exits for secret in exit_.secrets)
     for exit_ in loaded.topology.exits:
-        for secret in exit_.secrets:
+        for secret in exit_.secrets if names is None or exit_.name in names else ():
             path = loaded.project.root / secret.path
             spec = specs[exit_.name, secret.role]
             problem = problem_with_secret(path, spec.form, spec.limit)

@@ -66,7 +66,7 @@ class HostTrial:
 
     def begin(self, loaded: Loaded) -> None:
         """Start the containers if their image is there. Raises ChainError when the engine can't be asked."""
-        image = loaded.images["entry"].name
+        image = loaded.examiner
         if self._engine.has_image(image):
             self._looking = self._pool.submit(look, image, self._engine)
             self._trying = self._pool.submit(try_kernel, loaded, self._engine)
@@ -117,17 +117,13 @@ def check_listed(loaded: Loaded, engine: Engine) -> None:
 
 def check_host(loaded: Loaded, engine: Engine, progress: Progress, trial: HostTrial) -> None:
     """Check what only containers and the engine's lists can tell. Raises ChainError with all that is wrong."""
-    publishers, networks = engine.publishers(loaded.topology.port), engine.networks()
+    built, networks = loaded.topology, engine.networks()
+    publishers = engine.publishers(built.port) if built.has_entry else []
     seen, tried = trial.result(loaded)
     if seen.host is None:
         progress.note(f"warning: {seen.why_not}; its routes and ports were not checked")
-    checks.refuse(
-        [
-            *tried,
-            *checks.port(loaded.topology, publishers, seen.host),
-            *checks.overlaps(loaded.topology, networks, seen.host),
-        ]
-    )
+    ports = checks.port(built, publishers, seen.host) if built.has_entry else []
+    checks.refuse([*tried, *ports, *checks.overlaps(built, networks, seen.host)])
 
 
 def together(*parts: Callable[[], object]) -> None:
@@ -164,7 +160,7 @@ def try_kernel(loaded: Loaded, engine: Engine) -> list[Finding]:
             users.setdefault(need.check, []).append(exit_.name)
     answers: dict[str, bool] = {}
     if needs:
-        answers = json.loads(engine.run_check(loaded.images["entry"].name, ["check-kernel", *needs]))
+        answers = json.loads(engine.run_check(loaded.examiner, ["check-kernel", *needs]))
     return checks.kernel(needs.values(), users, answers)
 
 

@@ -7,7 +7,7 @@ import fcntl
 import glob
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TEMPORARY_FORM = ".{name}.{mark}.part"  # what a file is called until it is whole
+RUN, TEST = "run", "run/test"  # where files are rendered to: those of the chain, and of the test of an exit
 DEFAULT_FILES = ("config/chain.yaml", "chain.yaml")
 
 
@@ -25,6 +26,7 @@ class Project:
     """The configuration's file, and the folder that holds `secrets/` and `run/`."""
 
     file: Path
+    rendered: str = RUN
 
     @property
     def root(self) -> Path:
@@ -37,7 +39,12 @@ class Project:
 
     @property
     def run(self) -> Path:
-        return self.root / "run"
+        return self.root / self.rendered
+
+    @property
+    def test(self) -> Project:
+        """The same one for the test of an exit, which leaves the chain's own files alone."""
+        return replace(self, rendered=TEST)
 
     @property
     def client_keys(self) -> Path:

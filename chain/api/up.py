@@ -11,6 +11,7 @@ from chain import topology
 from chain.api import load as loading
 from chain.api.apply import kept_out
 from chain.api.clients import ensure_entry_key, missing_keys
+from chain.api.down import end_tests, running_tests
 from chain.api.preflight import HostTrial, check_folder, check_host, check_listed, check_owner, together
 from chain.api.project import changing, make_folder, write_atomic
 from chain.contract import LINE_LIMIT
@@ -101,6 +102,8 @@ def reconcile(loaded: Loaded, engine: Engine, progress: Progress, trial: HostTri
     files, observed = loaded.files(), observe(loaded, engine)
     steps = plan(files, services(loaded), loaded.topology.state.generation, observed)
     composing = any(step.verb == "compose" for step in steps)
+    if observed.tests:
+        end_tests(loaded.project, engine, progress)
     if composing:
         with progress.step("Checking the engine's host"):
             check_host(loaded, engine, progress, trial)
@@ -167,6 +170,7 @@ def observe(loaded: Loaded, engine: Engine) -> Observed:
         overlaid=frozenset(state.service for state in states if state.compose_files not in ("", own_file)),
         missing_keys=missing_keys(loaded.project),
         kept_out=tuple(status.get("kept_out", ())),
+        tests=tuple(sorted(running_tests(loaded.project, engine))),
     )
 
 
@@ -262,7 +266,7 @@ def wait(loaded: Loaded, engine: Engine, progress: Progress, seconds: float) -> 
                 patience = patience or time.monotonic() + STRAGGLER_SECONDS
                 if time.monotonic() > patience:
                     return status
-        if broken := _broken(engine.containers(name), restarts):
+        if broken := unstable(engine.containers(name), restarts):
             break
     if status and status["generation"] == generation and _carries(status) and not broken:
         return status  # there was no time to wait for the stragglers, who are no more than a warning
@@ -280,8 +284,8 @@ def _apply(name: str, engine: Engine, progress: Progress) -> str:
     return str(answer["generation"])
 
 
-def _broken(states: Iterable[ContainerState], restarts: Mapping[str, int]) -> list[ContainerState]:
-    """Pick the containers that do not stay up. `restarts`: those of former times, by container."""
+def unstable(states: Iterable[ContainerState], restarts: Mapping[str, int]) -> list[ContainerState]:
+    """Pick the containers that do not stay up. `restarts`: how many there had been before, by container."""
     return [
         state
         for state in states
@@ -294,14 +298,8 @@ def _carries(status: dict[str, Any]) -> bool:
 
 
 def _not_up(name: str, engine: Engine, status: dict[str, Any] | None, broken: list[ContainerState]) -> ChainError:
-    states = {state.service: state for state in engine.containers(name)}
     blamed = [state.service for state in broken]
-    problems = [
-        Problem(
-            f"container {state.service}", f"it ended with {state.exit_code} and does not stay up", "its log is below"
-        )
-        for state in broken
-    ]
+    problems = [ended(state) for state in broken]
     if status is None and "entry" not in blamed:
         blamed.append("entry")
         problems.append(Problem("container entry", "its runtime does not answer", "its log is below"))
@@ -315,8 +313,20 @@ def _not_up(name: str, engine: Engine, status: dict[str, Any] | None, broken: li
     if not problems:
         what = "it did not say in time that it has what chain.yaml asks for"
         problems.append(Problem("container entry", what, "`chain up` goes on from here; `--wait` gives it more time"))
-    logs = [f"── {service} ──\n{engine.log_tail(states[service].id)}" for service in blamed if service in states]
-    return ChainError(problems, ExitCode.NOT_UP, detail="\n\n".join(logs))
+    return ChainError(problems, ExitCode.NOT_UP, detail=last_words(name, engine, blamed))
+
+
+def ended(state: ContainerState) -> Problem:
+    """Say of a container that it does not stay up."""
+    what = f"it ended with {state.exit_code} and does not stay up"
+    return Problem(f"container {state.service}", what, "its log is below")
+
+
+def last_words(name: str, engine: Engine, services: Iterable[str]) -> str:
+    """Give the ends of these containers' logs, as far as they are there."""
+    states = {state.service: state for state in engine.containers(name)}
+    logs = [f"── {service} ──\n{engine.log_tail(states[service].id)}" for service in services if service in states]
+    return "\n\n".join(logs)
 
 
 def stragglers(status: dict[str, Any]) -> list[Problem]:
@@ -330,15 +340,13 @@ def stragglers(status: dict[str, Any]) -> list[Problem]:
 
 
 def _closed(status: dict[str, Any] | None) -> list[tuple[Problem, str]]:
-    return [
-        (
-            Problem(
-                f"exit {exit_['name']}",
-                f"{exit_['state']}: {exit_['cause']}",
-                exit_.get("advice") or f"`chain logs exit-{exit_['name']}` shows more",
-            ),
-            exit_["name"],
-        )
-        for exit_ in (status or {}).get("exits", ())
-        if not exit_["open"]
-    ]
+    return [(closed(exit_), exit_["name"]) for exit_ in (status or {}).get("exits", ()) if not exit_["open"]]
+
+
+def closed(exit_: Mapping[str, Any]) -> Problem:
+    """Say of an exit why it is not open, and what to try."""
+    return Problem(
+        f"exit {exit_['name']}",
+        f"{exit_['state']}: {exit_['cause']}",
+        exit_.get("advice") or f"`chain logs exit-{exit_['name']}` shows more",
+    )

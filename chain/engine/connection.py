@@ -8,14 +8,14 @@ import os
 import re
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chain.checks import DockerNetwork, Publisher
-from chain.contract import HostFacts, from_json, printable
+from chain.contract import HostFacts, Measurement, from_json, printable, to_json
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from python_on_whales import DockerClient
 
+    from chain.contract import Order
+
 OLDEST_API = (1, 44)  # health checks with a start interval; not every build of an engine tells a release's number
 OLDEST_ENGINE = (25, 0)  # the release that has this API
 OLDEST_COMPOSE = (2, 24)
@@ -32,7 +34,7 @@ OLDEST_BUILDX = (0, 10)  # named build contexts; builds without a statement of p
 RETRY_SECONDS = 0.1  # between two looks for an entry that is not there yet
 LABEL_PROJECT = "com.docker.compose.project"
 LABEL_FOLDER = "com.docker.compose.project.working_dir"
-LABEL_CHAIN, LABEL_ROLE = "chain.name", "chain.role"
+LABEL_CHAIN, LABEL_ROLE, LABEL_EXIT = "chain.name", "chain.role", "chain.exit"
 LABEL_CHECK = "chain.check"
 LOG_LINE = 2000  # characters of a log's line that are shown
 CHECK_STALE = "10m"  # a check takes a second or two; an older container is one whose command was killed
@@ -52,6 +54,8 @@ class ContainerState:
     exit_code: int
     folder: str = ""  # of the Compose file that it was made from
     compose_files: str = ""  # all that it was made from, as Compose names them: separated by commas
+    image: str = ""  # what its image was called when it was made
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Engine:
@@ -187,8 +191,14 @@ class Engine:
 
     def entry(self, chain: str) -> Container | None:
         """Find the running entry of one chain."""
-        filters = {"label": [f"{LABEL_CHAIN}={chain}", f"{LABEL_ROLE}=entry"], "status": "running"}
-        found = self.sdk.containers.list(filters=filters)
+        return self._running(f"{LABEL_CHAIN}={chain}", f"{LABEL_ROLE}=entry")
+
+    def exit(self, chain: str, name: str) -> Container | None:
+        """Find a running exit of one chain."""
+        return self._running(f"{LABEL_CHAIN}={chain}", f"{LABEL_EXIT}={name}")
+
+    def _running(self, *labels: str) -> Container | None:
+        found = self.sdk.containers.list(filters={"label": list(labels), "status": "running"})
         return found[0] if found else None
 
     def ask_entry(self, chain: str, verb: str) -> dict[str, Any]:
@@ -218,31 +228,52 @@ class Engine:
 
         However few the seconds, there is one look.
         """
+        return self._watch(lambda: self.entry(chain), seconds)
+
+    def watch_exit(self, chain: str, name: str, seconds: float) -> Iterator[dict[str, Any] | None]:
+        """Give an exit's own status, likewise."""
+        return self._watch(lambda: self.exit(chain, name), seconds)
+
+    @staticmethod
+    def _watch(find: Callable[[], Container | None], seconds: float) -> Iterator[dict[str, Any] | None]:
         import docker
 
         end = time.monotonic() + seconds
         while True:
             left = max(end - time.monotonic(), RETRY_SECONDS)
-            entry = self.entry(chain)
+            container = find()
             answered = False
-            if entry is not None:
-                rest = b""
+            if container is not None:
                 with contextlib.suppress(docker.errors.APIError):
-                    stream = entry.exec_run(
-                        ["chain-node", "watch", str(round(left, 1))], stdin=True, stream=True, stderr=False
-                    ).output
-                    for chunk in stream:
-                        *lines, rest = (rest + chunk).split(b"\n")
-                        for line in lines:
-                            with contextlib.suppress(ValueError):
-                                answer: dict[str, Any] = json.loads(line)
-                                answered = "error" not in answer
-                                yield answer if answered else None
+                    for answer in _answers(container, "watch", str(round(left, 1))):
+                        answered = "error" not in answer
+                        yield answer if answered else None
             if not answered:  # the end of a stream that answered is no news: it may just have had its time
                 yield None
             if time.monotonic() >= end:
                 return
             time.sleep(RETRY_SECONDS)
+
+    def measure(self, chain: str, name: str, order: Order, progress: Callable[[str], None]) -> Measurement:
+        """Have a running exit measure its tunnel; `progress` gets what it is at. Raises ChainError (NOT_UP)."""
+        import docker
+
+        why = "its container is gone, or says nothing"
+        try:
+            container = self.exit(chain, name)
+            for answer in _answers(container, "measure", to_json(order)) if container else ():
+                if "doing" in answer:
+                    progress(printable(str(answer["doing"]), LOG_LINE))
+                elif "error" in answer:
+                    why = printable(str(answer["error"]), LOG_LINE)
+                else:
+                    return from_json(Measurement, json.dumps(answer))
+        except docker.errors.APIError as error:
+            why = str(error.explanation)
+        except ValueError as error:
+            why = str(error)
+        hint = f"once more; `chain logs exit-{name}` shows what it says"
+        raise ChainError(Problem(f"exit {name}", f"nothing could be measured: {why}", hint), ExitCode.NOT_UP)
 
     def log_tail(self, container: str, lines: int = 25, *, times: bool = False) -> str:
         raw: bytes = self.sdk.containers.get(container).logs(tail=lines, timestamps=times)
@@ -358,6 +389,18 @@ class Engine:
         return DockerClient(compose_files=[str(file)] if file else [], compose_project_name=project)
 
 
+def _answers(container: Container, *arguments: str) -> Iterator[dict[str, Any]]:
+    """Run `chain-node` in a container; give each line of JSON as it comes. Raises docker's APIError."""
+    # It ends with its standard input, and so with this process.
+    stream = container.exec_run(["chain-node", *arguments], stdin=True, stream=True, stderr=False).output
+    rest = b""
+    for chunk in stream:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                yield json.loads(line)
+
+
 def _state(item: Container) -> ContainerState:
     attrs = item.attrs
     state = attrs["State"]
@@ -372,6 +415,8 @@ def _state(item: Container) -> ContainerState:
         exit_code=state.get("ExitCode", 0),
         folder=item.labels.get(LABEL_FOLDER, ""),
         compose_files=item.labels.get("com.docker.compose.project.config_files", ""),
+        image=attrs["Config"]["Image"],
+        labels=item.labels,
     )
 
 

@@ -19,32 +19,37 @@ from chain.node.supervise import log
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-USAGE = "usage: chain-node run | apply | status | watch SECONDS | check-kernel NAME… | look-at-host"
+USAGE = "usage: chain-node run | apply | status | watch SECONDS | measure ORDER | check-kernel NAME… | look-at-host"
 
 
 def main() -> int:
     match sys.argv[1:]:
         case ["run"]:
-            return _run()
+            code = _run()
         case ["apply" | "status" as verb]:
             from chain.node import control
 
-            return control.call(verb)
+            code = control.call(verb)
         case ["watch", seconds]:
             from chain.node import control
 
-            return control.watch(float(seconds))
+            code = control.watch(float(seconds))
+        case ["measure", order]:
+            from chain.node import measure
+
+            code = measure.report(order)
         case ["check-kernel", *names]:
             from chain.node import kernel
 
-            return kernel.report(names)
+            code = kernel.report(names)
         case ["look-at-host"]:
             from chain.node import host
 
-            return host.report()
+            code = host.report()
         case _:
             sys.stderr.write(USAGE + "\n")
-            return 2
+            code = 2
+    return code
 
 
 def _run() -> int:

@@ -1,4 +1,7 @@
-"""What `docker exec` runs in the entry: it has the capability to read secrets that the resident runtime gave up."""
+"""What `docker exec` runs to ask the resident runtime, of the entry or of an exit.
+
+In the entry it has the capability to read secrets that the resident runtime gave up.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ import select
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
-from chain.contract import to_json
-from chain.node.entry import CONTROL_SOCKET, REPLY_SECONDS, load_state, preshared_keys
+from chain.contract import RUN_DIR, to_json
 
+CONTROL_SOCKET = Path(RUN_DIR, "control.sock")
+REPLY_SECONDS = 60.0  # 10,000 clients on a slow machine
 WATCH_INTERVAL = 0.2  # seconds between two looks of one watcher, which costs no new process
 WATCH_HEARTBEAT = 2.0  # seconds after which an unchanged status is printed again, so that the reader can keep time
 
@@ -20,9 +25,11 @@ def call(verb: str) -> int:
     """Ask the resident runtime; print its answer as one line of JSON. 0 when it is no error."""
     question: dict[str, object] = {"verb": verb}
     if verb == "apply":
+        from chain.node.entry import load_state, preshared_keys
+
         state = load_state()
         question |= {"state": json.loads(to_json(state)), "preshared": preshared_keys(state)}
-    answer = _ask(question)
+    answer = ask(question)
     sys.stdout.write(json.dumps(answer) + "\n")
     return 1 if "error" in answer else 0
 
@@ -34,7 +41,7 @@ def watch(seconds: float) -> int:
     """
     end, printed, shown = time.monotonic() + seconds, 0.0, None
     while time.monotonic() < end:
-        answer = _ask({"verb": "status"})
+        answer = ask({"verb": "status"})
         said = [[item[key] for key in ("name", "state", "cause", "warning")] for item in answer.get("exits", ())]
         gist = said, answer.get("groups")
         if gist != shown or time.monotonic() - printed > WATCH_HEARTBEAT:
@@ -49,7 +56,8 @@ def watch(seconds: float) -> int:
     return 0
 
 
-def _ask(question: dict[str, object]) -> dict[str, Any]:
+def ask(question: dict[str, object]) -> dict[str, Any]:
+    """Ask the resident runtime; give its answer, or an object with an `error`."""
     try:
         with socket.socket(socket.AF_UNIX) as channel:
             channel.settimeout(REPLY_SECONDS)
@@ -58,5 +66,5 @@ def _ask(question: dict[str, object]) -> dict[str, Any]:
             with channel.makefile("rb") as stream:
                 answer: dict[str, Any] = json.loads(stream.readline() or b"{}")
     except (OSError, ValueError) as error:
-        return {"error": f"the entry's runtime does not answer: {error}"}
-    return answer or {"error": "the entry's runtime hung up"}
+        return {"error": f"the runtime does not answer: {error}"}
+    return answer or {"error": "the runtime hung up"}

@@ -33,6 +33,7 @@ from chain.contract import (
 from chain.errors import ChainError
 from chain.node import caps, lock, netlink, unbound, wireguard
 from chain.node.backoff import delay
+from chain.node.control import CONTROL_SOCKET, REPLY_SECONDS
 from chain.node.reports import Reports
 from chain.node.run import CommandError, interface_with, ip_batch, nft, run
 from chain.node.supervise import Daemon, log
@@ -41,7 +42,6 @@ from chain.secret import Secret, is_wireguard_key, read_secret
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CONTROL_SOCKET = Path(RUN_DIR, "control.sock")
 HEALTH = Path(HEALTH_FILE)
 PRIVATE_KEY = Path(SECRETS_DIR, "entry_private_key")
 
@@ -49,7 +49,6 @@ PRIVATE_KEY = Path(SECRETS_DIR, "entry_private_key")
 RULE_TUNNEL, RULE_CLIENTS, RULE_RESOLVERS, RULE_NOWHERE = 100, 110, 900, 1000
 TABLE_RESOLVERS = 99
 AGENT_PAUSE = 0.2  # seconds before a dead agent is started again
-REPLY_SECONDS = 60.0  # 10,000 clients on a slow machine
 
 
 def preshared_keys(state: DesiredState) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import json
 import math
 import random
 import subprocess
@@ -12,7 +13,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chain.contract import (
     CONFIG_DIR,
@@ -28,6 +29,7 @@ from chain.contract import (
 )
 from chain.node import caps, kinds, lock, netlink
 from chain.node.backoff import delay
+from chain.node.control import CONTROL_SOCKET
 from chain.node.kinds import causes
 from chain.node.kinds.base import DialError, Tunnel
 from chain.node.kinds.causes import Diagnosis
@@ -77,6 +79,7 @@ class Exit:
         self._state, self._since = "locked", time.time()
         self._found, self._warning = Diagnosis("starting"), Diagnosis("")
         self._address = ""
+        self._targets: tuple[str, ...] = ()  # who is asked whether the tunnel lives, once they have answered
         self._latency: float | None = None
         self._opened = math.inf  # when the tunnel was opened for traffic, on the monotonic clock
         self._sequence = 0
@@ -97,6 +100,8 @@ class Exit:
         self._broken = asyncio.get_running_loop().create_future()
         if via := self._settings.uplink.link:
             await Reports("exit", self._parent_said).listen({self._settings.uplink.via: via.sender_address})
+        CONTROL_SOCKET.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._serve, CONTROL_SOCKET)
         work = (*(reporter.run() for reporter in self._reporters), self._dial_forever())
         tasks = [*(asyncio.create_task(each) for each in work), self._broken]
         try:
@@ -105,6 +110,7 @@ class Exit:
             for task in done:
                 task.result()
         finally:
+            server.close()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -233,6 +239,20 @@ class Exit:
             tx_bytes=sent,
         )
 
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Tell how this exit is, which is all that may be asked of it."""
+        with contextlib.suppress(OSError, ValueError):
+            await reader.readline()
+            writer.write(json.dumps(self._status()).encode() + b"\n")
+            await writer.drain()
+        writer.close()
+
+    def _status(self) -> dict[str, Any]:
+        """Give what the entry says of its exits, as this one sees itself; and whom it asks."""
+        report = vars(self._report())
+        own = {"name": self._settings.name, "kind": self._settings.kind, "open": self._state == "up"}
+        return {"exits": [report | own | {"targets": self._targets}]}
+
     def _become(self, state: str, found: Diagnosis) -> None:
         if (state, found) == (self._state, self._found):
             return
@@ -328,7 +348,7 @@ class Exit:
     async def _probe_forever(self, tunnel: Tunnel) -> None:
         """Open at the first answer; raise DialError when answers stop, or none comes."""
         near = self._settings.probe_targets or ((tunnel.near,) if tunnel.near else ())
-        targets = await self._first_answer(near)
+        targets = self._targets = await self._first_answer(near)
         interval = NEAR_INTERVAL if targets == near else PUBLIC_INTERVAL
         self._open()
         measuring = asyncio.create_task(self._measure_forever(targets[0], own=targets[0] == tunnel.near))
@@ -436,7 +456,7 @@ class Exit:
         HEALTH.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # the tunnel's interface may be gone
             self._let_through(on=False)
-        self._address, self._latency, self._warning = "", None, Diagnosis("")
+        self._address, self._targets, self._latency, self._warning = "", (), None, Diagnosis("")
 
 
 def _routes_to(sender: lock.Sender) -> list[str]:

@@ -31,6 +31,9 @@ _OBJECTION_SECONDS = 1.0
 _OWN_ERRORS = (errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EADDRNOTAVAIL)  # which nobody else has sent
 _REFUSAL_SECONDS = 3.5  # time for a first packet that gets lost, and for the second to be answered
 
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+STREAM_BUFFER = 1 << 20  # bytes that a stream may hold before whoever reads it has taken them
+
 PUBLIC_TARGETS = ("9.9.9.9", "1.1.1.1")  # resolvers of strangers, who answer pings and questions
 SMALLEST = 576  # bytes: what chain.yaml takes for an `mtu`
 TRIES = 3
@@ -64,6 +67,25 @@ async def ping(target: str, interface: str, sequence: int, timeout: float, size:
                         return time.monotonic() - started
     except (OSError, TimeoutError):
         return None
+
+
+async def connect(address: str, port: int, interface: str) -> Stream:
+    """Open a TCP connection as `ping` sends: through `interface`, or without one where probes are routed.
+
+    Raises OSError.
+    """
+    loop = asyncio.get_running_loop()
+    channel = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        channel.setblocking(False)  # noqa: FBT003 - the socket module's signature
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_PROBE)
+        if interface:
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        await loop.sock_connect(channel, (address, port))
+        return await asyncio.open_connection(sock=channel, limit=STREAM_BUFFER)
+    except BaseException:
+        channel.close()
+        raise
 
 
 async def largest(full: int, passes: Callable[[int], Awaitable[bool]]) -> int | None:

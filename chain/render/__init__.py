@@ -31,12 +31,12 @@ def render(
     *,
     key_stamp: str = "",
 ) -> dict[str, str]:
-    """Render every file of a chain.
+    """Render every file of a chain, or of exits by themselves.
 
     `images` maps an image's folder to its full name; `load` reads a template; `root` is the way from the Compose
     file's folder to the project's; `key_stamp` changes when the entry's key is written anew.
     """
-    files = {ENTRY_FILE: entry_file(topology.state)}
+    files = {ENTRY_FILE: entry_file(topology.state)} if topology.has_entry else {}
     for exit_ in topology.exits:
         files[f"exits/{exit_.name}/{SETTINGS_FILE}"] = _pretty(exit_.settings)
     files[COMPOSE_FILE] = (

@@ -10,7 +10,7 @@ import pytest
 
 from chain import topology
 from chain.config import loader
-from chain.contract import MARK_TUNNEL, Client, ExitSettings
+from chain.contract import MARK_PROBE, MARK_TUNNEL, Client, ExitSettings
 from chain.exits import REGISTRY, SETTINGS
 from chain.node import lock
 from tests.netns.ground import TRAFFIC, Namespace, acquaint, eventually, join, namespaces
@@ -358,3 +358,36 @@ def test_in_the_tunnel_only_a_probe_may_speak(way: Way) -> None:
     assert way.exit.talk("send", NEAR, FAR, PORT, COUNT) == "0"
     assert way.exit.talk("send", NEAR, FAR, PORT, COUNT, MARK_TUNNEL) == "0"
     assert way.exit.talk("send", NEAR, FAR, PORT, COUNT, 2) == str(COUNT)
+
+
+CONNECT = """\
+import asyncio, sys
+from chain.node.probe import connect
+async def scene():
+    reader, writer = await asyncio.wait_for(connect(sys.argv[1], int(sys.argv[2]), sys.argv[3]), 5)
+    print((await reader.read(100)).decode())
+    writer.close()
+try:
+    asyncio.run(scene())
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+def test_what_a_test_of_the_exit_asks_goes_into_the_tunnel_and_nowhere_else(way: Way) -> None:
+    way.lock(entry_open=True)
+    way.provider.serve("serve", SERVER, PORT)
+    way.exit.watch(
+        after_tunnel=f"oifname vpn0 meta mark {MARK_PROBE} meta l4proto tcp",
+        after_other=f"oifname != {{ vpn0, lo }} {TRAFFIC}",
+    )
+    assert way.exit.python(CONNECT, INTERNET, str(PORT), "vpn0") == f"{NEAR}\n"
+    assert way.exit.seen("after_tunnel") > 0
+    # By the uplink, to the tunnel's own server.
+    assert way.exit.python(CONNECT, SERVER, str(PORT), "up0") in ("PermissionError\n", "TimeoutError\n")
+    assert way.exit.python(CONNECT, SERVER, str(PORT), "") in ("PermissionError\n", "TimeoutError\n")
+    # To those that it serves.
+    assert way.exit.python(CONNECT, CLIENT, str(PORT), "") in ("PermissionError\n", "TimeoutError\n")
+    assert way.exit.seen("after_other") == 0
+    # Without the mark.
+    assert way.exit.talk("connect", NEAR, INTERNET, PORT, 0.3) in ("EPERM", "silence")

@@ -45,6 +45,37 @@ def test_a_probe_carries_its_mark_and_stays_in_its_interface(pair: tuple[Namespa
     assert (near.seen("after_probe"), near.seen("after_other")) == (1, 0)
 
 
+CONNECT = """\
+import asyncio, sys
+from chain.node.probe import connect
+async def scene():
+    reader, writer = await connect("10.64.0.1", 7, sys.argv[1])
+    print((await reader.read(100)).decode())
+    writer.close()
+try:
+    asyncio.run(scene())
+except OSError:
+    print("refused")
+"""
+
+
+def test_a_connection_for_a_test_goes_as_probes_do(pair: tuple[Namespace, Namespace]) -> None:
+    near, far = pair
+    far.serve("serve", "10.64.0.1", 7)
+    near.watch(
+        after_marked="oifname vpn0 meta mark 2 meta l4proto tcp",
+        after_other="oifname != lo meta l4proto tcp meta mark != 2",
+    )
+    assert near.python(CONNECT, "vpn0") == "10.64.0.2\n"
+    assert near.seen("after_marked") > 2
+    assert near.seen("after_other") == 0
+    assert near.python(CONNECT, "vpn7") == "refused\n"
+    # Without an interface it goes where probes are routed, whatever the usual way is.
+    near.ip("route replace unreachable 10.64.0.1/32", "route add 10.64.0.1/32 dev vpn0 table 101")
+    near.ip("rule add priority 130 fwmark 2 lookup 101")
+    assert near.python(CONNECT, "") == "10.64.0.2\n"
+
+
 LARGE = """\
 import asyncio, sys
 from chain.node.probe import largest, ping

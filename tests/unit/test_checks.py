@@ -312,3 +312,9 @@ def test_managers_of_firewalls_are_named_with_what_to_do() -> None:
     assert "--add-port=51821/udp" in seen[0].fix
     assert "ufw allow 51821/udp" in seen[1].fix
     assert "the entry's port" in checks.firewalls(replace(HOST, firewalls=("ufw",)), None)[0].fix
+
+
+def test_a_test_of_an_exit_is_told_of() -> None:
+    assert checks.exit_test([]).level == "ok"
+    found = checks.exit_test({"chain-main_test"})
+    assert (found.level, "chain-main_test" in found.found, "`chain down`" in found.fix) == ("warn", True, True)

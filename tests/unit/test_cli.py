@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -36,7 +36,9 @@ def test_the_version(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"chain {__version__}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["client", "add"]])
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["client", "add"], ["exit", "test"], ["exit", "test", "paris", "--wait", "-1"]]
+)
 def test_a_wrong_command_line_is_2(arguments: list[str], tmp_path: Path) -> None:
     done = chain(*arguments, folder=tmp_path)
     assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
@@ -162,6 +164,7 @@ COMPLETED = {
     "chain -f config/chain.yaml logs exit": "exit-paris",
     "chain logs -f nowhere.yaml exit": "",
     "chain client add laptop --group ": "default",
+    "chain exit test ": "paris",
 }
 # Asks for what the Tab key asks for, in each line that it is given.
 BASH = r"""
@@ -203,3 +206,56 @@ def test_an_interrupted_command_says_that_it_can_be_repeated(
     monkeypatch.setattr(sys, "argv", ["chain", "schema"])
     assert cli.run() == 130
     assert capsys.readouterr() == ("", "\ninterrupted; the same command goes on from here\n")
+
+
+def test_what_can_not_be_measured_is_a_wrong_command_line(project: Project) -> None:
+    for option, value in (("--url", "ftp://files.example/"), ("--whoami", "me")):
+        done = chain("exit", "test", "paris", option, value, folder=project.root)
+        assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+        assert done.stderr.startswith(f"error: {option}: ")
+
+
+def test_a_test_of_an_exit_is_printed_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    found: dict[str, Any] = {
+        "name": "paris",
+        "kind": "l2tp",
+        "through": ["oslo"],
+        "alone": True,
+        "outside": {"address": "203.0.113.9", "asked": "1.1.1.1", "why": ""},
+        "latency": {
+            "target": "10.0.0.1",
+            "asked": 10,
+            "answered": 9,
+            "median_ms": 2.5,
+            "min_ms": 1.0,
+            "max_ms": 30.25,
+        },
+        "mtu": {"computed": 1404, "tunnel": 1280, "fits": 1280, "why": ""},
+        "download": {"url": "…", "bytes": 20_000_000, "seconds": 1.6, "bytes_per_second": 12_500_000, "why": ""},
+    }
+    cli._print_tried(found)
+    assert capsys.readouterr().out.splitlines() == [
+        "exit: paris (l2tp), by itself",
+        "through: oslo",
+        "address outside: 203.0.113.9",
+        "latency: 2.5 ms, between 1.0 and 30.25 ms; 9 of 10 answered (10.0.0.1 asked)",
+        "mtu: 1404 computed, 1280 negotiated; packets of 1280 bytes pass",
+        "throughput: 100.0 Mbit/s (20 MB in 1.6 s)",
+    ]
+    found["through"], found["alone"] = [], False
+    found["outside"] = {"address": None, "asked": "1.1.1.1", "why": "1.1.1.1 gave no answer"}
+    found["mtu"] = {"computed": 1404, "tunnel": 1404, "fits": None, "why": "10.0.0.1 answers no large pings"}
+    found["download"] |= {"bytes_per_second": None, "why": "Connection refused"}
+    cli._print_tried(found)
+    said = capsys.readouterr().out.splitlines()
+    assert (said[0], said[1]) == (
+        "exit: paris (l2tp), as it runs in the chain",
+        "address outside: not known, 1.1.1.1 gave no answer",
+    )
+    assert said[-2:] == [
+        "mtu: 1404 computed; not measured, 10.0.0.1 answers no large pings",
+        "throughput: not measured, Connection refused",
+    ]
+    found["mtu"] = {"computed": 1500, "tunnel": None, "fits": None, "why": "there is no tunnel"}
+    cli._print_tried(found | {"download": None})
+    assert capsys.readouterr().out.splitlines()[-1] == "mtu: not applicable, there is no tunnel"

@@ -79,3 +79,10 @@ def test_a_container_that_somebody_made_with_an_override_file() -> None:
         steps(FILES, "1", files=FILES, generation="1", running=frozenset(SERVICES), overlaid=frozenset({"entry"}))
         == "compose up: made with other Compose files than the rendered one: entry"
     )
+
+
+def test_a_test_of_an_exit_ends_before_anything_is_started() -> None:
+    assert steps(FILES, "1", files=FILES, tests=("chain-main_test",)) == (
+        "end chain-main_test: a test of an exit goes on there, or was killed\n"
+        "compose up: not running: entry, exit-paris"
+    )

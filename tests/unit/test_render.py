@@ -11,10 +11,12 @@ from chain.api.load import load_template
 from chain.contract import to_json
 from chain.exits import REGISTRY
 from chain.render import render
+from chain.topology import alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chain.config.models import Config
     from chain.topology import Topology
 
 IMAGES = {"entry": "chain-entry:tag", "exit-l2tp": "chain-exit-l2tp:tag", "exit-wireguard": "chain-exit-wireguard:tag"}
@@ -164,3 +166,24 @@ def test_settings_are_the_contracts_json_with_an_indent(built: Callable[[str], T
         settings = {f"exits/{exit_.name}/settings.json": exit_.settings for exit_ in topology.exits}
         for name, value in {"entry/state.json": topology.state, **settings}.items():
             assert files[name] == json.dumps(json.loads(to_json(value)), indent=2, ensure_ascii=False) + "\n"
+
+
+def test_exits_by_themselves_have_no_entry_and_do_not_come_back(configured: Callable[[str], Config]) -> None:
+    config = configured(TEXT)
+    files = render(alone(config, REGISTRY, "paris"), REGISTRY, IMAGES, load_template, "../..")
+    assert set(files) == {"exits/paris/settings.json", "compose.yaml"}
+    compose = yaml.safe_load(files["compose.yaml"])
+    assert compose["name"] == "chain-main_test"
+    assert set(compose) == {"name", "services", "networks", "secrets"}
+    assert set(compose["networks"]) == {"link-paris", "uplink-paris"}
+    (service,) = compose["services"].values()
+    assert service["restart"] == "no"
+    assert service["labels"]["chain.name"] == "main_test"
+    assert {secret["file"].partition("/secrets/")[0] for secret in compose["secrets"].values()} == {
+        "../..",
+        "/etc/vpn/$$USER",
+    }
+    direct = "entry: {endpoint: vpn.example.org}\nexits: {home: {kind: direct}}\ngroups: {default: {exits: [home]}}\n"
+    built = alone(configured(direct), REGISTRY, "home")
+    images = {"exit-direct": "chain-exit-direct:tag"}
+    assert "secrets" not in yaml.safe_load(render(built, REGISTRY, images, load_template)["compose.yaml"])

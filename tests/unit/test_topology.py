@@ -19,9 +19,12 @@ from chain.topology import (
     SLOT_SIZE,
     ExternalNetwork,
     address6,
+    alone,
     assign_slots,
     build,
     client_prefix6,
+    line_of,
+    networks,
 )
 
 if TYPE_CHECKING:
@@ -300,3 +303,47 @@ def test_hops_are_in_no_group_unless_somebody_puts_them_there(built: Callable[[s
     assert group.exits == ("bern",)
     named = built(HOPS + "groups: {default: {exits: [paris, bern]}}\n")
     assert named.state.groups[0].exits == ("paris", "bern")
+
+
+# One exit by itself
+
+
+def test_an_exit_by_itself_has_those_that_it_runs_through_and_no_entry(configured: Callable[[str], Config]) -> None:
+    config = configured(HOPS + "clients: {phone: {address: 10.13.13.2, public_key: " + "A" * 43 + "=}}\n")
+    assert line_of(config, "bern") == ("bern", "oslo", "paris")
+    found = alone(config, REGISTRY, "oslo")
+    assert {exit_.name for exit_ in found.exits} == {"oslo", "paris"}
+    assert (found.name, found.project, found.has_entry) == ("main_test", "chain-main_test", False)
+    assert (found.state.clients, {network.key for network in networks(found)}) == (
+        (),
+        {"link-oslo", "via-oslo", "link-paris", "uplink-paris"},
+    )
+    (paris,) = (exit_ for exit_ in found.exits if exit_.name == "paris")
+    assert [each.name for each in paris.settings.carried] == ["oslo"]  # bern is not there to be served
+    assert {exit_.name: exit_.mtu for exit_ in found.exits}.items() <= {
+        exit_.name: exit_.mtu for exit_ in build(config, REGISTRY).exits
+    }.items()
+
+
+@given(NAMES, st.data())
+def test_an_exit_by_itself_is_clear_of_the_chain_and_of_what_is_taken(names: set[str], data: st.DataObject) -> None:
+    config = Config.model_validate(
+        {
+            "entry": {"endpoint": "vpn.example.org"},
+            "exits": {name: REGISTRY["l2tp"].settings(kind="l2tp") for name in names},
+        }
+    )
+    chain = networks(build(config, REGISTRY))
+    pool = list(config.network.pool.subnets(new_prefix=24))
+    taken = data.draw(st.lists(st.sampled_from(pool), max_size=6))
+    name = data.draw(st.sampled_from(sorted(names)))
+    for own in networks(alone(config, REGISTRY, name, taken=taken)):
+        assert own.subnet.subnet_of(config.network.pool)
+        assert not any(own.subnet.overlaps(other) for other in (*taken, *(network.subnet for network in chain)))
+
+
+def test_without_room_an_exit_by_itself_is_refused(configured: Callable[[str], Config]) -> None:
+    config = configured(HOPS)
+    with pytest.raises(ChainError) as refused:
+        alone(config, REGISTRY, "bern", taken=[config.network.pool])
+    assert refused.value.code is ExitCode.CONFIG

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from chain.node.kinds.causes import Diagnosis
-from chain.node.probe import ping
+from chain.node.probe import connect, ping
 
 if TYPE_CHECKING:
     from chain.node.lock import UplinkRules
+    from chain.node.probe import Stream
 
 
 class DialError(RuntimeError):
@@ -39,6 +40,9 @@ class Interface:
     async def ask(self, target: str, sequence: int, timeout: float) -> float | None:  # noqa: ASYNC109 - the caller's budget
         return await ping(target, self.interface, sequence, timeout)
 
+    async def connect(self, address: str, port: int) -> Stream:
+        return await connect(address, port, self.interface)
+
 
 class Kind(Protocol):
     """One exit's tunnel. The runtime resolves, locks, routes, probes and reports; a kind dials."""
@@ -55,6 +59,9 @@ class Kind(Protocol):
 
     async def ask(self, target: str, sequence: int, timeout: float) -> float | None:  # noqa: ASYNC109 - the caller's budget
         """Ask through the tunnel whether anybody is there; give the seconds to an answer from beyond, or None."""
+
+    async def connect(self, address: str, port: int) -> Stream:
+        """Open a TCP connection through the tunnel, which another object may have dialled. Raises OSError."""
 
     async def revive(self) -> None:
         """Do what may help without dialling again, after a probe that went unanswered."""

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from chain.engine.connection import ContainerState, Engine
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from docker.models.containers import Container
 
     from chain.checks import DockerNetwork, Publisher
-    from chain.contract import HostFacts
+    from chain.contract import HostFacts, Measurement, Order
 
 
 class ScriptedEngine(Engine):
@@ -37,6 +39,10 @@ class ScriptedEngine(Engine):
         self.others: list[DockerNetwork] = []
         self.built = "first"
         self.packages = time.time()
+        self.exit_statuses: dict[str, list[dict[str, Any] | None]] = {}
+        self.watched: list[str] = []
+        self.measured: Measurement | None = None
+        self.ordered: list[Order] = []
 
     def entry(self, chain: str) -> Container | None:
         return SimpleNamespace(name=chain) if self.statuses[0] else None
@@ -55,6 +61,15 @@ class ScriptedEngine(Engine):
         yield from self.statuses
         while time.monotonic() < end:
             yield self.statuses[-1]
+
+    def watch_exit(self, chain: str, name: str, seconds: float) -> Iterator[dict[str, Any] | None]:  # noqa: ARG002 - likewise
+        self.watched.append(name)
+        yield from self.exit_statuses[name]
+
+    def measure(self, chain: str, name: str, order: Order, progress: Callable[[str], None]) -> Measurement:  # noqa: ARG002 - likewise
+        assert self.measured is not None
+        self.ordered.append(order)
+        return self.measured
 
     def containers(self, chain: str) -> list[ContainerState]:  # noqa: ARG002 - it knows but one chain
         return self.states
@@ -101,6 +116,12 @@ class ScriptedEngine(Engine):
     def runs(self, service: str, state: str = "running", restarts: int = 0, folder: str = "", image: str = "") -> None:
         """Add a container."""
         self.states.append(ContainerState(service, f"id-{service}", state, "", restarts, image, "", 1, folder))
+
+    def runs_as_rendered(self, service: str, files: Mapping[str, str]) -> None:
+        """Add a container that was made from these files."""
+        made = yaml.safe_load(files["compose.yaml"])["services"][service]
+        self.runs(service)
+        self.states[-1] = replace(self.states[-1], image=made["image"], labels=made["labels"])
 
 
 @pytest.fixture

@@ -159,3 +159,11 @@ def test_an_address_resolves_to_itself() -> None:
     assert resolve("192.0.2.7") == ["192.0.2.7"]
     assert resolve("2001:db8::7") == ["2001:db8::7"]
     assert resolve("no such name") == []
+
+
+def test_what_is_left_of_a_test_of_an_exit_is_a_finding(project: Project, able: ScriptedEngine) -> None:
+    complete(project)
+    assert by_name(doctor(project.file, able, Silent()))["exit test"] == "ok"
+    able.project = "chain-main_test"
+    able.runs("exit-paris", folder=str(project.test.run))
+    assert by_name(doctor(project.file, able, Silent()))["exit test"] == "warn"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chain.api.down import compose_project, down, projects
+from chain.api.down import compose_project, down, end_tests, projects, running_tests
 from chain.api.progress import Silent
 from chain.api.project import changing
 from chain.api.render import write
@@ -67,3 +67,33 @@ def test_it_waits_for_a_command_that_changes_the_chain(
         assert not looked.wait(0.2)
     taking.join(10)
     assert looked.is_set()
+
+
+def test_tests_of_exits_are_known_by_their_containers_and_by_their_files(
+    project: Project, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def leftovers(name: str) -> list[str]:
+        asked.append(name)
+        return []
+
+    monkeypatch.setattr(engine, "leftovers", leftovers)
+    assert running_tests(project, engine) == set()
+    project.test.run.mkdir(parents=True)
+    (project.test.run / "compose.yaml").write_text('name: "chain-former_test"\n')  # killed before it had containers
+    engine.project = "chain-main_test"
+    engine.runs("exit-paris", folder=str(project.test.run))
+    assert running_tests(project, engine) == {"chain-former_test", "chain-main_test"}
+    assert end_tests(project, engine, Silent()) == []
+    assert set(asked) == {"chain-former_test", "chain-main_test"}
+    assert not project.run.exists()
+
+
+def test_the_chains_own_files_stay_when_a_test_is_over(project: Project, engine: ScriptedEngine) -> None:
+    write(project, engine, None)
+    before = {path: path.read_bytes() for path in project.run.rglob("*.*")}
+    project.test.run.mkdir()
+    end_tests(project, engine, Silent())
+    assert {path: path.read_bytes() for path in project.run.rglob("*.*")} == before
+    assert not project.test.run.exists()

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chain.api.load import check_secrets, load, problem_with_secret
+from chain.api.load import alone, check_secrets, check_secrets_of, load, problem_with_secret
 from chain.api.project import write_atomic
 from chain.engine.connection import Engine
 from chain.engine.images import PACKAGE
@@ -171,3 +171,20 @@ def test_every_example_of_a_secret_is_refused() -> None:
         problem = problem_with_secret(example)
         assert problem is not None
         assert "CHANGE-ME" in problem.what
+
+
+def test_an_exit_by_itself_has_the_secrets_that_it_has_in_the_chain(project: Project) -> None:
+    project.file.write_text(TWO)
+    write(project, *ROLES, *(f"paris_{role}" for role in ROLES))
+    loaded = load(project, ENGINE)
+    made = alone(loaded, ENGINE, "paris", ())
+    (paris,) = made.topology.exits
+    assert paris.secrets == loaded.topology.exits[0].secrets
+    assert made.project.run == project.run / "test"
+    assert list(made.images) == ["exit-l2tp"]
+    assert made.examiner == made.images["exit-l2tp"].name
+    assert loaded.examiner == loaded.images["entry"].name
+    check_secrets_of(loaded, ("paris",))
+    with pytest.raises(ChainError, match="but more than one exit has such a secret") as refused:
+        check_secrets_of(loaded, ("oslo",))
+    assert len(refused.value.problems) == len(ROLES)

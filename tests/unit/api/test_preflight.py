@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chain.api.load import load
+from chain.api.load import alone, load
 from chain.api.preflight import HostTrial, check_folder, check_host, check_writable, look, together
 from chain.api.progress import Silent
 from chain.checks import DockerNetwork, Publisher
@@ -134,3 +134,15 @@ def test_a_folder_that_can_not_be_written_to_is_named_beside_the_secrets(
     assert said[-1] == "this folder can't be written to"
     assert all("secret" in what for what in said[:-1])
     assert len(said) == 5
+
+
+def test_an_exit_by_itself_needs_no_port_and_addresses_of_its_own(project: Project, able: ScriptedEngine) -> None:
+    loaded = load(project, able)
+    able.published = [Publisher("wg-easy", "other")]
+    made = alone(loaded, able, "paris", ())
+    with HostTrial(able) as trial:
+        check_host(made, able, Silent(), trial)
+    subnet = made.topology.exits[0].link.subnet
+    able.others = [DockerNetwork("other", "", (subnet,), "br-0")]
+    with HostTrial(able) as trial, pytest.raises(ChainError, match="Docker network other"):
+        check_host(made, able, Silent(), trial)

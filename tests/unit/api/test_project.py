@@ -98,3 +98,13 @@ def test_who_changes_files_removes_what_a_killed_command_left_and_nothing_else(t
         (tmp_path / name).touch()
     with changing(project):
         assert [name for name in (*left, *kept) if (tmp_path / name).exists()] == kept
+
+
+def test_a_test_of_an_exit_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    project = Project(tmp_path / "config" / "chain.yaml")
+    assert (project.test.run, project.test.secrets) == (tmp_path / "run" / "test", project.secrets)
+    project.test.run.mkdir(parents=True)
+    stale = project.test.run / ".compose.yaml.0123abcd.part"
+    stale.touch()
+    with changing(project):
+        assert not stale.exists()

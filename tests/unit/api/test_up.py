@@ -240,3 +240,19 @@ def test_a_chain_of_the_same_name_in_another_folder_is_not_taken_over(project: P
     engine.project = "chain-former"
     with pytest.raises(ChainError, match="this folder's chain still runs as former"):
         check_owner(loaded, engine)
+
+
+def test_what_a_killed_test_of_an_exit_left_goes_before_anything_is_started(
+    project: Project, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    did: list[str] = []
+    monkeypatch.setattr(up, "end_tests", lambda *_: did.append("end"))
+    monkeypatch.setattr(up, "check_host", lambda *_: did.append("check"))
+    monkeypatch.setattr(up, "compose_up", lambda *_: did.append("compose"))
+    project.test.run.mkdir(parents=True)
+    (project.test.run / "compose.yaml").write_text('name: "chain-main_test"\n')
+    loaded = load(project, engine)
+    assert observe(loaded, engine).tests == ("chain-main_test",)
+    steps = reconcile(loaded, engine, Silent(), HostTrial(engine))
+    assert "end chain-main_test: a test of an exit goes on there, or was killed" in map(str, steps)
+    assert did == ["end", "check", "compose"]

@@ -13,6 +13,7 @@ import pytest
 
 from chain.api.preflight import together
 from chain.checks import DockerNetwork
+from chain.contract import Measurement, Order, from_json, to_json
 from chain.engine import connection
 from chain.engine.connection import OLDEST_API, Engine, _builder_line, _network, _version, log_lines
 from chain.errors import ChainError, ExitCode
@@ -221,3 +222,60 @@ def test_networks_are_read_as_engines_list_them() -> None:
     assert _network(attrs) == DockerNetwork("yard_link", "yard", subnets, "br-0123456789ab")
     named = attrs | {"Options": {"com.docker.network.bridge.name": "docker0"}, "Labels": None, "IPAM": {"Config": None}}
     assert _network(named) == DockerNetwork("yard_link", "", (), "docker0")
+
+
+ORDER = Order(asked=1, whoami="a", whoami_server="192.0.2.1", chaos=False)
+MEASURED = Measurement(
+    target="10.0.0.1",
+    answers_ms=(1.5,),
+    outside="",
+    outside_why="no answer",
+    mtu=None,
+    fits=None,
+    fits_why="",
+    bytes=0,
+    seconds=0.0,
+    download_why="",
+)
+
+
+class Measuring(Engine):
+    """An engine whose exit prints these chunks, or is not there."""
+
+    def __init__(self, chunks: list[bytes] | None) -> None:
+        self._chunks = chunks
+        self.commands: list[list[str]] = []
+
+    def exit(self, chain: str, name: str) -> Container | None:  # noqa: ARG002 - it has but one
+        if self._chunks is None:
+            return None
+
+        def exec_run(command: list[str], **_: object) -> SimpleNamespace:
+            self.commands.append(command)
+            return SimpleNamespace(output=self._chunks)
+
+        return SimpleNamespace(exec_run=exec_run)
+
+
+def test_an_exit_tells_what_it_is_doing_and_then_what_it_measured() -> None:
+    engine, said = Measuring([b'{"doing": "asking\\u001b"}\n', to_json(MEASURED).encode() + b"\n"]), list[str]()
+    assert engine.measure("main", "paris", ORDER, said.append) == MEASURED
+    assert said == ["asking\ufffd"]
+    ((_, verb, order),) = engine.commands
+    assert (verb, from_json(Order, order)) == ("measure", ORDER)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "why"),
+    [
+        (None, "its container is gone, or says nothing"),
+        ([b'{"doing": "asking"}\n'], "its container is gone, or says nothing"),
+        ([b'{"error": "the tunnel is down: \\u001bmute"}\n'], "the tunnel is down: \ufffdmute"),
+        ([b"{}\n"], "Measurement: contract version None"),
+        ([b"usage: chain-node\n"], "its container is gone, or says nothing"),
+    ],
+)
+def test_an_exit_that_measures_nothing_is_not_up(chunks: list[bytes] | None, why: str) -> None:
+    with pytest.raises(ChainError, match=f"exit paris: nothing could be measured: {why}") as failed:
+        Measuring(chunks).measure("main", "paris", ORDER, lambda _: None)
+    assert failed.value.code is ExitCode.NOT_UP

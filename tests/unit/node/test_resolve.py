@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.node.resolve import ResolveError, addresses_in, question, resolve
+from chain.node.resolve import CLASS_CHAOS, TYPE_TXT, ResolveError, addresses_in, question, resolve, texts_in
 
 LABEL = st.from_regex(r"[a-z0-9_]([a-z0-9-]{0,30}[a-z0-9])?", fullmatch=True).filter(lambda text: text[2:4] != "--")
 NAME = st.lists(LABEL, min_size=1, max_size=4).map(".".join)
@@ -17,10 +17,11 @@ ADDRESS = st.integers(min_value=0, max_value=2**32 - 1).map(lambda n: socket.ine
 
 POINTER = b"\xc0\x0c"
 A, CNAME, AAAA = 1, 5, 28
+TEXTS = st.lists(st.binary(max_size=255), max_size=4)
 
 
-def record(kind: int, data: bytes, name: bytes = POINTER) -> bytes:
-    return name + struct.pack("!HHIH", kind, 1, 300, len(data)) + data
+def record(kind: int, data: bytes, name: bytes = POINTER, class_: int = 1) -> bytes:
+    return name + struct.pack("!HHIH", kind, class_, 300, len(data)) + data
 
 
 def answer(name: str, records: list[bytes]) -> bytes:
@@ -62,6 +63,23 @@ def test_other_records_are_passed_over() -> None:
     assert addresses_in(answer("vpn.example.org", records)) == ["203.0.113.7", "203.0.113.8"]
 
 
+def test_another_sort_of_record_can_be_asked_for() -> None:
+    assert question("a", 7, TYPE_TXT, CLASS_CHAOS)[-4:] == b"\x00\x10\x00\x03"
+
+
+@given(NAME, st.lists(TEXTS, max_size=3))
+def test_texts_come_out_with_their_parts_joined(name: str, texts: list[list[bytes]]) -> None:
+    datas = [b"".join(bytes([len(part)]) + part for part in parts) for parts in texts]
+    found = texts_in(answer(name, [record(TYPE_TXT, data) for data in datas]))
+    assert found == [b"".join(parts).decode(errors="replace") for parts in texts]
+
+
+def test_texts_of_another_class_and_cut_ones_are_no_error() -> None:
+    records = [record(TYPE_TXT, b"\x01a"), record(TYPE_TXT, b"\x09bc", class_=CLASS_CHAOS)]
+    assert texts_in(answer("a", records), CLASS_CHAOS) == ["bc"]
+    assert texts_in(answer("a", records)) == ["a"]
+
+
 @given(NAME, st.lists(ADDRESS, min_size=1, max_size=3), st.data())
 def test_a_cut_answer_is_malformed(name: str, addresses: list[str], data: st.DataObject) -> None:
     whole = answer(name, [record(A, socket.inet_aton(address)) for address in addresses])
@@ -74,6 +92,8 @@ def test_a_cut_answer_is_malformed(name: str, addresses: list[str], data: st.Dat
 def test_garbage_gives_addresses_or_a_value_error(data: bytes) -> None:
     with contextlib.suppress(ValueError):
         assert all(socket.inet_aton(address) for address in addresses_in(data))
+    with contextlib.suppress(ValueError):
+        assert all(isinstance(text, str) for text in texts_in(data))
 
 
 def test_a_pointer_that_leads_to_itself_is_not_followed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import struct
@@ -15,7 +16,7 @@ from chain.node.kinds import causes
 from chain.node.kinds.base import DialError, Tunnel
 from chain.node.kinds.xray import config, lines
 from chain.node.lock import UplinkRules
-from chain.node.probe import PUBLIC_TARGETS, objection, refusal
+from chain.node.probe import PUBLIC_TARGETS, STREAM_BUFFER, objection, refusal
 from chain.node.supervise import Daemon, log
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from chain.contract import ExitSettings
     from chain.node.kinds.causes import Diagnosis
+    from chain.node.probe import Stream
     from chain.secret import Secret
 
 FILE = Path(RUN_DIR, "xray.json")
@@ -117,6 +119,22 @@ class Xray:
         # A server that closes at once is no reason to ask it again at once.
         await asyncio.sleep(max(0.0, started + timeout - time.monotonic()))
         return None
+
+    async def connect(self, address: str, port: int) -> Stream:
+        """Have Xray connect; it says at once that it has, so that only what comes tells whether it did."""
+        reader, writer = await asyncio.open_connection(config.LOOPBACK, config.DOOR_PORT, limit=STREAM_BUFFER)
+        try:
+            writer.write(f"CONNECT {address}:{port} HTTP/1.1\r\n\r\n".encode())
+            said = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            said = b""
+        except BaseException:
+            writer.close()
+            raise
+        if b" 200 " not in said.partition(b"\r\n")[0]:
+            writer.close()
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        return reader, writer
 
     async def revive(self) -> None:
         """Nothing to do: each connection is dialled for itself."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CAPTURE_PORT = 7500  # where the lock hands clients' packets over
+DOOR_PORT = 7498  # where this container's own programs name where they want to get to
 TRIAL_PORT = 7499  # of a second Xray, which asks the first target too
 PROBE_PORT = 7501  # + index of the target; a connection to it comes out at that target's port for DNS
 DNS_PORT = 53
@@ -25,7 +26,7 @@ _POLICY = {"levels": {"0": {"connIdle": 300, "uplinkOnly": 0, "downlinkOnly": 30
 def document(options: dict[str, Any], secret: str, server: str, targets: Sequence[str]) -> dict[str, Any]:
     """Give the whole configuration. `server` is an address; `targets` are asked through it whether it lives."""
     probes = [_probe(PROBE_PORT + index, target) for index, target in enumerate(targets)]
-    return _document([_clients(), *probes], options, secret, server, "warning")
+    return _document([_clients(), _door(), *probes], options, secret, server, "warning")
 
 
 def trial(options: dict[str, Any], secret: str, server: str, target: str) -> dict[str, Any]:
@@ -55,6 +56,10 @@ def _clients() -> dict[str, Any]:
         "settings": {"network": "tcp,udp", "followRedirect": True},
         "streamSettings": {"sockopt": {"tproxy": "tproxy", "mark": MARK_CAPTURED_REPLY}},
     }
+
+
+def _door() -> dict[str, Any]:
+    return {"tag": "door", "listen": LOOPBACK, "port": DOOR_PORT, "protocol": "http", "settings": {}}
 
 
 def _probe(port: int, target: str) -> dict[str, Any]:

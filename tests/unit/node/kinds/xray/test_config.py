@@ -37,9 +37,18 @@ def test_all_that_listens_is_on_the_loopback_and_all_that_leaves_is_marked() -> 
 
 
 def test_each_target_has_its_own_way_in() -> None:
-    probes = made()["inbounds"][1:]
+    probes = [inbound for inbound in made()["inbounds"] if inbound["tag"].startswith("probe-")]
     assert [probe["settings"]["address"] for probe in probes] == ["9.9.9.9", "1.1.1.1"]
-    assert len({probe["port"] for probe in made()["inbounds"]}) == 3
+    assert len({inbound["port"] for inbound in made()["inbounds"]}) == 4
+
+
+def test_only_this_containers_own_programs_say_where_they_want_to_get_to() -> None:
+    assert {inbound["tag"]: inbound["protocol"] for inbound in made()["inbounds"]} == {
+        "clients": "dokodemo-door",
+        "door": "http",
+        "probe-7501": "dokodemo-door",
+        "probe-7502": "dokodemo-door",
+    }
 
 
 @pytest.mark.parametrize(
