@@ -111,7 +111,7 @@ native_tests() {
 # An Xray exit in the first one's place: what is about it alone, and what might differ with it.
 xray_tests() {
     CHAIN_FIRST_EXIT=xray CHAIN_LEAK_REPEATS="${CHAIN_LEAK_REPEATS:-2}" \
-        python -m pytest "${SELECTION[@]}" tests/scenarios/test_{xray,hops,leaks,traffic,uplink,secrets}.py
+        python -m pytest "${SELECTION[@]}" tests/scenarios/test_{xray,hops,exit_test,leaks,traffic,uplink,secrets}.py
 }
 
 # Whatever becomes of the tests, that engine ends with them.

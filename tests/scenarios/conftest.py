@@ -34,6 +34,7 @@ PROJECTS = frozenset(
     {
         *("chain-yard", "chain-xrays", "chain-hops", "chain-kinds", "chain-sizes"),
         *("chain-home", "chain-lone", "chain-refused", "chain-unwanted"),
+        *("chain-line", "chain-yard_test", "chain-line_test", "chain-lone_test"),
     }
 )
 

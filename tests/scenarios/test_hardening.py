@@ -99,7 +99,7 @@ def test_an_exit_that_comes_and_goes_all_the_while_keeps_nobody_from_the_others(
 
 def test_the_entry_listens_only_to_those_who_may_change_its_network(chain: Chain) -> None:
     """A resolver that strangers have taken over gains nothing by the socket that `docker exec` uses."""
-    ask = "from chain.node.control import _ask; print(_ask({'verb': 'status'}))"
+    ask = "from chain.node.control import ask; print(ask({'verb': 'status'}))"
     powerless = f"from chain.node import caps; caps.drop({CAP_NET_ADMIN}); {ask}"
     asked = partial(docker, "exec", chain.container("entry"), "python3", "-c")
     assert "generation" in asked(ask)

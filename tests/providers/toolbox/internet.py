@@ -1,4 +1,6 @@
-"""The internet of the test ground: says which address it saw, over TCP (80), UDP (7) and DNS (53, and 853 by TLS).
+"""The internet of the test ground: says which address it saw, over TCP, UDP (7) and DNS (53, and 853 by TLS).
+
+TCP: on ports 80, and 443 by TLS. DNS: `whoami.cloudflare` says so in class CHAOS.
 
 Every answer to a UDP packet holds the packet itself, so that a token comes back. Arguments: the own address, and the
 folder with the certificate that DNS over TLS shows.
@@ -21,6 +23,7 @@ FORGED = "192.0.2.66"
 LATER_SECONDS = 2.0
 LARGE = 4_000_000  # bytes
 A, TXT, DS, DNSKEY = 1, 16, 43, 48
+CHAOS = 3
 SIGNED, UNSIGNED = ("signed", "forged"), ("example", "org", "com", "net")
 KNOT, KNOT_PORT = Path("/tmp/knot"), 5300
 ZONE = f"""\
@@ -81,16 +84,17 @@ class Echo(asyncio.DatagramProtocol):
             await asyncio.sleep(1 / rate)
 
 
-def asked(question: bytes) -> tuple[str, int, int]:
-    """Give a question's name, its type, and where it ends."""
+def asked(question: bytes) -> tuple[str, int, int, int]:
+    """Give a question's name, its type and class, and where it ends."""
     at, labels = 12, []
     while length := question[at]:
         labels.append(question[at + 1 : at + 1 + length].decode().lower())
         at += 1 + length
-    return ".".join(labels), struct.unpack_from("!H", question, at + 1)[0], at + 5
+    kind, class_ = struct.unpack_from("!HH", question, at + 1)
+    return ".".join(labels), kind, class_, at + 5
 
 
-def own_answer(question: bytes, kind: int, end: int, peer: str) -> bytes:
+def own_answer(question: bytes, kind: int, class_: int, end: int, peer: str) -> bytes:
     """Answer A with this host, TXT with the address that asked."""
     head = question[:2] + struct.pack("!HHHHH", 0x8180, 1, 1 if kind in (A, TXT) else 0, 0, 0)
     body = question[12:end]
@@ -100,7 +104,7 @@ def own_answer(question: bytes, kind: int, end: int, peer: str) -> bytes:
         data = bytes([len(peer)]) + peer.encode()
     else:
         return head + body
-    return head + body + b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 1, len(data)) + data
+    return head + body + b"\xc0\x0c" + struct.pack("!HHIH", kind, class_, 1, len(data)) + data
 
 
 async def ask_knot(question: bytes) -> bytes:
@@ -114,9 +118,11 @@ async def ask_knot(question: bytes) -> bytes:
 
 async def dns_answer(question: bytes, peer: str, how: str) -> bytes:
     print(f"dns query from {peer} by {how}", flush=True)
-    name, kind, end = asked(question)
-    if kind not in (DS, DNSKEY) and name.rpartition(".")[2] in UNSIGNED:
-        return own_answer(question, kind, end, peer)
+    name, kind, class_, end = asked(question)
+    if (class_ == CHAOS and name == "whoami.cloudflare") or (
+        kind not in (DS, DNSKEY) and name.rpartition(".")[2] in UNSIGNED
+    ):
+        return own_answer(question, kind, class_, end, peer)
     answer = await ask_knot(question)
     return answer.replace(socket.inet_aton(ADDRESS), socket.inet_aton(FORGED)) if name == "forged" else answer
 
@@ -166,6 +172,8 @@ async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         body = bytes(LARGE) if b" /large " in asked else writer.get_extra_info("peername")[0].encode() + b"\n"
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         await writer.drain()
+    except OSError:
+        pass  # the asker has enough
     finally:
         writer.close()
 
@@ -197,6 +205,7 @@ async def main() -> None:
     await loop.create_datagram_endpoint(Dns, local_addr=(ADDRESS, 53))
     await asyncio.start_server(partial(dns_stream, "TCP"), ADDRESS, 53)
     await asyncio.start_server(partial(dns_stream, "TLS"), ADDRESS, 853, ssl=tls)
+    await asyncio.start_server(http, ADDRESS, 443, ssl=tls)
     server = await asyncio.start_server(http, ADDRESS, 80)
     print("ready", flush=True)
     await server.serve_forever()
