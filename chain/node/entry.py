@@ -49,6 +49,7 @@ PRIVATE_KEY = Path(SECRETS_DIR, "entry_private_key")
 RULE_TUNNEL, RULE_CLIENTS, RULE_RESOLVERS, RULE_NOWHERE = 100, 110, 900, 1000
 TABLE_RESOLVERS = 99
 AGENT_PAUSE = 0.2  # seconds before a dead agent is started again
+AGENT_PATIENCE = 30.0  # seconds that it may take for an answer, on a slow machine, before it is ended
 
 
 def preshared_keys(state: DesiredState) -> dict[str, str]:
@@ -230,7 +231,7 @@ class Entry:
             await asyncio.sleep(AGENT_PAUSE)
 
     async def _end_of(self, agent: asyncio.subprocess.Process) -> int:
-        """Wait until the agent ends, or end it when it answers no more; give its exit code."""
+        """Wait until the agent ends; give its exit code. One that does not answer rules no more, and is ended."""
         ended = asyncio.create_task(agent.wait())
         while True:
             done, _ = await asyncio.wait({ended}, timeout=HEARTBEAT)
@@ -238,13 +239,25 @@ class Entry:
                 return ended.result()
             if self._asking.locked():
                 continue  # it is at work, and whoever asks has a time-out of his own
-            try:
-                async with asyncio.timeout(SILENCE):
-                    await self._ask_agent({"verb": "ping"})
-            except (OSError, RuntimeError, TimeoutError, ValueError):
+            if await self._answers(SILENCE):
+                continue
+            self._agent_rules = False
+            self._close_lost()
+            if not await self._answers(AGENT_PATIENCE):
+                log("entry", "the agent does not answer")
                 with contextlib.suppress(ProcessLookupError):
                     agent.kill()
                 return await ended
+            self._agent_rules = True
+
+    async def _answers(self, seconds: float) -> bool:
+        """Tell whether the agent answers in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ask_agent({"verb": "ping"})
+        except (OSError, RuntimeError, TimeoutError, ValueError):
+            return False
+        return True
 
     async def _tell_agent(self) -> dict[str, Any]:
         return await self._ask_agent(
@@ -288,7 +301,7 @@ class Entry:
             self._heard_of.pop(name, None)
         else:
             self._heard_of[name] = report
-        if self._agent is not None and self._agent.stdin is not None and self._agent.returncode is None:
+        if self._agent is not None and self._agent.stdin is not None and not self._agent.stdin.is_closing():
             line = {"verb": "report", "exit": name, "report": None if report is None else json.loads(to_json(report))}
             self._agent.stdin.write(json.dumps(line).encode() + b"\n")
         if not self._agent_rules:

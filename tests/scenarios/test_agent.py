@@ -75,6 +75,6 @@ def is_closed(chain: Chain) -> bool:
 def test_an_agent_that_hangs_is_replaced(chain: Chain, world: World, ground: Ground) -> None:
     before = ends(chain)
     kill_program(chain.container("entry"), "chain.agent", world, "STOP")
-    eventually(lambda: ends(chain) > before, 30 * ground.patience, "the agent is ended")
+    eventually(lambda: ends(chain) > before, 60 * ground.patience, "the agent is ended")
     eventually(lambda: chain.is_open("paris"), 60 * ground.patience, "the new agent knows its exits")
     chain.answered()

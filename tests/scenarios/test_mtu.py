@@ -80,6 +80,7 @@ def test_so_much_fits_and_no_more(
                 sizes.answered(SERVICE, 120 * ground.patience)
                 for name in sizes.exits:
                     tell(measured(sizes, world, name))
+                sizes.answered(SERVICE, 120 * ground.patience)
                 assert_load_goes_whole(sizes, world)
     finally:
         chain.up()
