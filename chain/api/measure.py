@@ -215,7 +215,7 @@ def _measured(loaded: Loaded, engine: Engine, progress: Progress, wanted: Reques
         raise ChainError([*error.problems, *changed], error.code, error.detail) from None
     order = replace(wanted.order, resolvers=tuple(map(_in_clear, loaded.config.dns.upstreams)))
     with progress.step("Measuring"):
-        measured = engine.measure(chain, name, order, progress.detail)
+        measured = engine.measure(chain, name, order, lambda text: progress.detail(_plain(text)))
     if not measured.answers_ms:
         what = f"its tunnel was up, but none of {order.asked} questions was answered"
         raise ChainError(
@@ -280,7 +280,8 @@ def _opened(
     downs, patience = set(), FAILED_DIALS
     for status in engine.watch_exit(chain, name, max(0.0, end - time.monotonic())):
         if status:
-            before, exit_ = exit_, status["exits"][0]
+            # Words of a container that strangers may have taken over, on their way to a terminal.
+            before, exit_ = exit_, {key: _plain(value) for key, value in status["exits"][0].items()}
             progress.detail(f"{name} {exit_['state']}: {exit_['cause']}")
             if exit_["open"]:
                 return exit_
@@ -352,3 +353,7 @@ def _public(loaded: Loaded, name: str, order: Order, measured: Measurement) -> d
         if order.url
         else None,
     }
+
+
+def _plain(value: Any) -> Any:
+    return printable(value, SENTENCE) if isinstance(value, str) else value

@@ -8,6 +8,7 @@ import json
 import random
 import socket
 import struct
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -84,6 +85,7 @@ class Entry:
         # Here and not with the agent, so that exits do not close when that dies.
         self._reports = Reports("entry", self._heard)
         self._heard_of: dict[str, ExitReport] = {}
+        self._answered_at = 0.0  # by the agent
         self._agent_rules = False  # it has taken its state, and answers
         self._broken: asyncio.Future[None]  # a state of the lock that could not be brought about
         self._asking = asyncio.Lock()
@@ -237,9 +239,13 @@ class Entry:
             done, _ = await asyncio.wait({ended}, timeout=HEARTBEAT)
             if done:
                 return ended.result()
-            if self._asking.locked():
-                continue  # it is at work, and whoever asks has a time-out of his own
+            if self._asking.locked():  # whoever asks has a time-out of his own
+                if time.monotonic() - self._answered_at > SILENCE:
+                    self._agent_rules = False
+                    self._close_lost()
+                continue
             if await self._answers(SILENCE):
+                self._agent_rules = True
                 continue
             self._agent_rules = False
             self._close_lost()
@@ -254,14 +260,15 @@ class Entry:
         """Tell whether the agent answers in time."""
         try:
             async with asyncio.timeout(seconds):
-                await self._ask_agent({"verb": "ping"})
+                await self._ask_agent(lambda: {"verb": "ping"})
         except (OSError, RuntimeError, TimeoutError, ValueError):
             return False
         return True
 
     async def _tell_agent(self) -> dict[str, Any]:
+        # Made when it is sent: an exit that goes while others ask is not to be told of as if it were still there.
         return await self._ask_agent(
-            {
+            lambda: {
                 "verb": "apply",
                 "state": json.loads(to_json(self._state)),
                 "links": self._links,
@@ -271,8 +278,10 @@ class Entry:
             }
         )
 
-    async def _ask_agent(self, question: dict[str, Any]) -> dict[str, Any]:
+    async def _ask_agent(self, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Ask what `make` gives at the moment when it is the question's turn."""
         async with self._asking:
+            question = make()
             agent = self._agent
             if agent is None or agent.stdin is None or agent.stdout is None:
                 raise RuntimeError("the agent is not running")
@@ -281,6 +290,7 @@ class Entry:
                 agent.stdin.write(json.dumps(question | {"id": self._questions}).encode() + b"\n")
                 await agent.stdin.drain()
                 while line := await agent.stdout.readline():
+                    self._answered_at = time.monotonic()
                     answer: dict[str, Any] = json.loads(line)
                     # An answer that came too late for its question is nobody's.
                     if answer.pop("id", None) == self._questions:
@@ -315,7 +325,8 @@ class Entry:
             for exit_ in self._state.exits:
                 if exit_.name in self._links and exit_.name not in up:
                     nft(lock.entry_close(exit_.mark, self._links[exit_.name], groups))
-        except CommandError as error:  # it takes the container with it, which starts anew, locked
+        except (CommandError, OSError, subprocess.SubprocessError) as error:
+            # It takes the container with it, which starts anew, locked.
             if not self._broken.done():
                 self._broken.set_exception(error)
         if not up:
@@ -332,7 +343,7 @@ class Entry:
                 async with self._applying:
                     answer = await self._apply(question)
             else:
-                answer = await self._ask_agent({"verb": "status"})
+                answer = await self._ask_agent(lambda: {"verb": "status"})
         except (OSError, RuntimeError, TimeoutError, ValueError, KeyError) as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         with contextlib.suppress(OSError):

@@ -208,7 +208,8 @@ class Exit:
         if self._parent_up != before:
             try:
                 nft(lock.opened("ready", self._uplink, on=self._parent_up))
-            except CommandError as error:  # as elsewhere, it takes the container with it, which starts anew, locked
+            except (CommandError, OSError, subprocess.SubprocessError) as error:
+                # As elsewhere, it takes the container with it, which starts anew, locked.
                 if not self._broken.done():
                     self._broken.set_exception(error)
 
