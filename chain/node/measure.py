@@ -152,17 +152,19 @@ async def size(kind: Kind, target: str) -> tuple[int | None, int | None, str]:
     if not name:
         return None, None, "clients' packets do not pass as they are" if kind.capture else "there is no tunnel"
     full = int(Path(f"/sys/class/net/{name}/mtu").read_text())
-    passed = False
+    most = 0
 
     async def passes(count: int) -> bool:
-        nonlocal passed
+        nonlocal most
         found = await ping(target, name, count, kind.patience, count) is not None
-        passed = passed or found
+        most = max(most, count if found else 0)
         return found
 
     fits = await largest(full, passes)
-    if fits or passed:
+    if fits or most == full:
         return full, fits or full, ""
+    if most:
+        return full, None, f"packets got lost beside the question, up to {most} bytes passed"
     return full, None, f"{target} answers no large pings"
 
 
@@ -249,5 +251,7 @@ def _word(error: BaseException) -> str:
         return "no answer"
     if isinstance(error, EOFError):
         return "the connection was closed"
+    if reason := getattr(error, "reason", None):  # of TLS, whose numbers are none of the system's
+        return printable(str(reason), 2 * _WORDS)
     number = error.errno if isinstance(error, OSError) else None
     return printable(os.strerror(number) if number else str(error), 2 * _WORDS)
