@@ -195,10 +195,9 @@ class Agent:
     def _load(self, ruleset: str) -> None:
         code, _, error = self._nft.cmd(ruleset)
         if code:
-            # What the kernel holds is not known any more. The supervisor loads it all again into a new agent, and
-            # meanwhile the exits close, since their report connections end with this process.
+            # The supervisor closes all exits, by the lock as it was at first, and a new agent opens them again.
             log("agent", f"nftables: {error}")
-            os._exit(1)
+            os._exit(lock.UNKNOWN)
 
     # Status
 

@@ -228,6 +228,10 @@ class Entry:
             self._agent_rules = not refusal
             code = await self._end_of(self._agent)
             self._agent_rules = False
+            if code == lock.UNKNOWN:
+                self._loaded_lock = ""
+                self._load_lock()
+                HEALTH.unlink(missing_ok=True)
             self._close_lost()  # among them what the agent was told of and did not come to
             log("entry", f"the agent ended with {code}; until it is back, exits are only closed")
             await asyncio.sleep(AGENT_PAUSE)

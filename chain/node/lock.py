@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TABLE = "inet vpn"  # `chain` is a reserved word there
 DNS_PORT = 53
+UNKNOWN = 70  # how an agent ends that could not load what it wanted: nobody knows what the kernel holds
 DOCKERS_RESOLVER = "127.0.0.11"  # asks from the host's network where the host's own resolver is a loopback one
 
 # Packets too big, unreachable, expired: without these, path-MTU discovery and quick failure die.
@@ -276,7 +277,8 @@ def capture(links: Iterable[str], *, on: bool) -> str:
 def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> str:
     """Lock the entry, all exits closed. `links` maps an exit's name to the interface of its link.
 
-    The agent alone fills `open_*`, `group_exit` and `client_group`; without it they stay as they are.
+    The agent alone fills `open_*`, `group_exit` and `client_group`; without it they stay as they are, but for exits
+    that go, which the supervisor closes.
     """
     client, address = CLIENT_INTERFACE, state.address.partition("/")[0]
     reporters = ", ".join(
