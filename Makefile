@@ -1,9 +1,9 @@
 # The few commands that people type. What they do stands in tests/run.sh, tests/lab and tests/providers/demo.py.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-engines check lab lab-down goldens docs lock sbom bench soak venv
+.PHONY: help demo demo-down test test-engines check lab lab-down goldens docs lock sbom bench bench-verdicts soak venv
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 23
 
 demo: ## three chains in containers, with providers and an internet of their own, and a proof that they work
 	@began=$$(date +%s.%N) && tests/lab/python.sh && tests/lab/engine.sh && tests/lab/base-image.sh && \
@@ -39,6 +39,9 @@ sbom: venv ## list what each image carries, as CycloneDX, in sbom/
 
 bench: venv ## measure what users wait for and what a chain takes, beside baselines; PARTS="help render" runs some
 	@tests/lab/engine.sh && tests/lab/base-image.sh && .venv/bin/python bench/bench.py $(PARTS)
+
+bench-verdicts: venv ## how soon faults are noticed and how often by mistake, on a simulated clock; WRITE=1 puts it into docs/
+	@nice .venv/bin/python bench/verdicts.py $(if $(WRITE),--write)
 
 soak: venv ## break a chain again and again and print how it came back; STARTS=20 KILLS=60 MINUTES=60, VM=1 in the virtual machine
 	@tests/run.sh soak --starts $(or $(STARTS),20) --kills $(or $(KILLS),60) --minutes $(or $(MINUTES),60)
