@@ -1,0 +1,334 @@
+"""Which exit each group uses: events in, and what the kernel has to be told out. Pure.
+
+A group is a tree: its members are exits or other groups, in the order of preference (failover) or by weight (balance).
+Its clients are divided into buckets, which are what is moved: the same bucket of clients always uses the same exit, and
+when an exit goes, only its buckets move.
+
+Exits that are good are used; suspect ones where no good one is left; dead and drained ones never. Where nothing is
+left, a bucket is blocked: it is not among the choices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from chain.agent.verdict import State
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+NEVER = math.inf  # as `fail_back`: stay until the present exit fails
+WHEN_BETTER = 0.0
+FINE = 24  # buckets at least where there is a balance, so that those of a dead exit can be spread
+MOST_BUCKETS = 256  # beyond, weights are kept as well as these allow
+UNKNOWN = "it has not said that it is up"
+
+
+class Policy(StrEnum):
+    FAILOVER = "failover"
+    BALANCE = "balance"
+
+
+@dataclass(frozen=True)
+class Member:
+    name: str  # of an exit, or of another group
+    weight: int = 1  # in a balance
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    policy: Policy
+    members: tuple[Member, ...]
+    fail_back: float = (
+        60.0  # seconds that a better exit has to be good before it is used again; clients' own group decides
+    )
+
+
+# Events
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An exit's verdict has changed."""
+
+    exit: str
+    state: State
+    cause: str
+
+
+@dataclass(frozen=True)
+class Drained:
+    """An exit is not to be used for what is new. Several may want that, each with a reason of its own."""
+
+    exit: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Undrained:
+    exit: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A group is to use this exit, whatever its order says, while it is good; None: the order holds again."""
+
+    group: str
+    exit: str | None
+
+
+Event = Judged | Drained | Undrained | Pinned
+
+# Commands
+
+
+@dataclass(frozen=True)
+class Move:
+    group: str
+    buckets: tuple[int, ...]
+    source: str | None  # None: they were blocked
+    target: str | None  # None: they are blocked now
+    cause: str
+
+
+@dataclass(frozen=True)
+class Switch:
+    """What the kernel is to be told, in one transaction."""
+
+    opened: frozenset[str]  # exits to which packets may go: those not dead
+    chosen: Mapping[tuple[str, int], str]  # where a bucket's new flows go; one that is not here is blocked
+    moves: tuple[Move, ...]
+    died: tuple[str, ...]  # exits whose TCP flows are to be reset
+
+
+def spread(clients: Iterable[str], buckets: int) -> dict[str, int]:
+    """Divide clients among the buckets, as evenly as can be.
+
+    By the order of a hash of their names: when one comes or goes, hardly another changes its bucket.
+    """
+    order = sorted(set(clients), key=lambda name: (blake2b(name.encode(), digest_size=8).digest(), name))
+    return {name: rank * buckets // len(order) for rank, name in enumerate(order)}
+
+
+class Failover:
+    def __init__(self, groups: Iterable[Group], chosen: Mapping[tuple[str, int], str] | None = None) -> None:
+        """Begin with exits that are all unknown, thus dead; `chosen` is what was in force before, if anything was.
+
+        Nothing is said before the first `handle`: give it all that is known by then, drains and pins too. It answers
+        with all that is to be in force.
+        """
+        self._states: dict[str, tuple[State, str]] = {}
+        self._good_since: dict[str, float] = {}  # of exits that are good and not drained
+        self._drains: dict[str, list[str]] = defaultdict(list)
+        self._pins: dict[str, str] = {}
+        self._set_groups(groups)
+        self._chosen = self._still_possible(chosen or {})
+        self._said: tuple[frozenset[str], Mapping[tuple[str, int], str]] | None = None
+        self.wake = math.inf  # when `handle` has to be called again at the latest, even without an event
+
+    @property
+    def buckets(self) -> Mapping[str, int]:
+        """Give the number of each group's buckets."""
+        return self._buckets
+
+    @property
+    def chosen(self) -> Mapping[tuple[str, int], str]:
+        return dict(self._chosen)
+
+    def exits(self, group: str) -> tuple[str, ...]:
+        """Name the exits of a group and of the groups in it, in the order of preference."""
+        return self._exits[group]
+
+    def drained(self) -> dict[str, tuple[str, ...]]:
+        """Give the reasons for which exits are drained."""
+        return {exit_: tuple(reasons) for exit_, reasons in self._drains.items() if reasons}
+
+    def handle(self, now: float, *events: Event) -> Switch | None:
+        """Take in what happened, all at once; say what has to be changed, if anything."""
+        died = []
+        by_hand = set()
+        for event in events:
+            match event:
+                case Judged(exit_, state, cause):
+                    if state is State.DEAD and self._state(exit_) is not State.DEAD:
+                        died.append(exit_)
+                    self._states[exit_] = state, cause
+                case Drained(exit_, reason):
+                    if reason not in self._drains[exit_]:
+                        self._drains[exit_].append(reason)
+                case Undrained(exit_, reason):
+                    if reason in self._drains[exit_]:
+                        self._drains[exit_].remove(reason)
+                case Pinned(group, exit_or_none):
+                    self._pin(group, exit_or_none)
+                    by_hand.add(group)
+        self._note_good(now)
+        return self._settle(now, died, dict.fromkeys(by_hand, "chosen by hand"))
+
+    def reconfigure(self, now: float, groups: Iterable[Group]) -> Switch | None:
+        """Take over other groups, or other members, at once; what can stay as it is stays.
+
+        Exits that were in no group are unknown, thus dead: tell what they are afterwards.
+        """
+        before = {exit_ for members in self._exits.values() for exit_ in members}
+        self._set_groups(groups)
+        stay = before & {exit_ for members in self._exits.values() for exit_ in members}
+        self._states = {exit_: told for exit_, told in self._states.items() if exit_ in stay}
+        self._good_since = {exit_: since for exit_, since in self._good_since.items() if exit_ in stay}
+        self._chosen = self._still_possible(self._chosen)
+        self._pins = {group: name for group, name in self._pins.items() if name in self._exits.get(group, ())}
+        return self._settle(now, [], dict.fromkeys(self._groups, "the configuration changed"))
+
+    # What is wanted
+
+    def _settle(self, now: float, died: Collection[str], at_once: Mapping[str, str]) -> Switch | None:
+        """Move what has to move; groups named in `at_once` do not wait for the time to fail back."""
+        moved: dict[tuple[str, str | None, str | None, str], list[int]] = defaultdict(list)
+        self.wake = math.inf
+        for group, count in self._buckets.items():
+            good = {exit_ for exit_ in self._exits[group] if exit_ in self._good_since}
+            left = good or {exit_ for exit_ in self._exits[group] if self._may_be_used(exit_)}
+            for bucket in range(count):
+                present = self._chosen.get((group, bucket))
+                target, due = self._target(group, bucket, present, left)
+                if target == present:
+                    continue
+                if due > now and group not in at_once:
+                    self.wake = min(self.wake, due)
+                    continue
+                cause = self._cause(group, present, target, at_once.get(group))
+                moved[group, present, target, cause].append(bucket)
+                if target is None:
+                    del self._chosen[group, bucket]
+                else:
+                    self._chosen[group, bucket] = target
+        opened = frozenset(exit_ for exit_, (state, _) in self._states.items() if state is not State.DEAD)
+        said = opened, dict(self._chosen)
+        if said == self._said and not moved and not died:
+            return None
+        self._said = said
+        moves = (
+            Move(group, tuple(buckets), source, target, cause)
+            for (group, source, target, cause), buckets in moved.items()
+        )
+        return Switch(opened, said[1], tuple(moves), tuple(died))
+
+    def _target(
+        self, group: str, bucket: int, present: str | None, usable: Collection[str]
+    ) -> tuple[str | None, float]:
+        """Give the exit that a bucket should use, and when it may go there.
+
+        The usable ones are all good, or all suspect.
+        """
+        pin = self._pins.get(group)
+        best = pin if pin in usable else self._pick(group, (bucket + 0.5) / self._buckets[group], usable)
+        if present not in usable or best is None:
+            return best, -math.inf
+        if best not in self._good_since:  # suspects are not exchanged for each other
+            return present, -math.inf
+        return best, -math.inf if best == pin else self._good_since[best] + self._groups[group].fail_back
+
+    def _pick(self, name: str, place: float, usable: Collection[str]) -> str | None:
+        """Go down to the usable exit at a place between 0 and 1 of a group."""
+        group = self._groups.get(name)
+        if group is None:
+            return name if name in usable else None
+        if group.policy is Policy.FAILOVER:
+            return next((found for member in group.members if (found := self._pick(member.name, place, usable))), None)
+        left = list(group.members)
+        while left:
+            place *= sum(member.weight for member in left)
+            for member in left:
+                if place < member.weight or member is left[-1]:
+                    break
+                place -= member.weight
+            place /= member.weight
+            if found := self._pick(member.name, place, usable):
+                return found
+            left.remove(member)  # its share is spread over the others, by their weights
+        return None
+
+    def _cause(self, group: str, present: str | None, target: str | None, at_once: str | None) -> str:
+        if present is not None and present not in self._good_since:
+            why = self._drains[present]
+            state, cause = self._states.get(present, (State.DEAD, UNKNOWN))
+            text = f"drained: {', '.join(why)}" if why and state is not State.DEAD else f"{state}: {cause}"
+            text = f"exit {present} is {text}"
+            return text if target is not None else f"no exit is left; {text}"
+        if present is None:
+            return f"exit {target} is {self._state(target or '')}"
+        if at_once is not None:
+            return at_once
+        wait = self._groups[group].fail_back
+        return f"exit {target} is preferred, and has been good for {wait:g} s"
+
+    # What is known
+
+    def _state(self, exit_: str) -> State:
+        return self._states.get(exit_, (State.DEAD, ""))[0]
+
+    def _may_be_used(self, exit_: str) -> bool:
+        return self._state(exit_) is not State.DEAD and not self._drains[exit_]
+
+    def _note_good(self, now: float) -> None:
+        for exit_, (state, _) in self._states.items():
+            if state is State.GOOD and self._may_be_used(exit_):
+                self._good_since.setdefault(exit_, now)
+            else:
+                self._good_since.pop(exit_, None)
+
+    def _pin(self, group: str, exit_: str | None) -> None:
+        if exit_ is None:
+            self._pins.pop(group, None)
+        elif exit_ in self._exits[group]:
+            self._pins[group] = exit_
+        else:
+            raise ValueError(f"exit {exit_} is not in group {group}")
+
+    def _still_possible(self, chosen: Mapping[tuple[str, int], str]) -> dict[tuple[str, int], str]:
+        return {
+            (group, bucket): exit_
+            for (group, bucket), exit_ in chosen.items()
+            if bucket < self._buckets.get(group, 0) and exit_ in self._exits[group]
+        }
+
+    def _set_groups(self, groups: Iterable[Group]) -> None:
+        self._groups = {group.name: group for group in groups}
+        self._exits = {name: tuple(dict.fromkeys(self._leaves(name, ()))) for name in self._groups}
+        self._buckets = {name: self._count(name) for name in self._groups}
+
+    def _leaves(self, name: str, above: tuple[str, ...]) -> Iterable[str]:
+        if name in above:
+            raise ValueError(f"group {name} is a member of itself")
+        group = self._groups.get(name)
+        if group is None:
+            yield name
+            return
+        for member in group.members:
+            if member.weight < 1:
+                raise ValueError(f"group {name}: the weight of {member.name} is below 1")
+            yield from self._leaves(member.name, (*above, name))
+
+    def _count(self, name: str) -> int:
+        """Give the fewest buckets that keep all weights exactly; a multiple of that where it is small."""
+        least = self._divisor(name)
+        return 1 if least == 1 else min(least * math.ceil(FINE / least), MOST_BUCKETS)
+
+    def _divisor(self, name: str) -> int:
+        group = self._groups.get(name)
+        if group is None:
+            return 1
+        inner = [self._divisor(member.name) for member in group.members]
+        if group.policy is Policy.FAILOVER:
+            return math.lcm(*inner)
+        total = sum(member.weight for member in group.members)
+        parts = (Fraction(member.weight, total * part) for member, part in zip(group.members, inner, strict=True))
+        return math.lcm(*(part.denominator for part in parts))
