@@ -58,6 +58,10 @@ class Exit:
             if target in self.answers:
                 self._coming.append((self.now + self.rtt, target, number))
 
+    def delay(self, seconds: float) -> None:
+        """Let all answers that are on the way come so much later."""
+        self._coming = [(at + seconds, target, number) for at, target, number in self._coming]
+
     def run(self, seconds: float, *, sends: float = 0.0, gets: float = 0.0) -> Exit:
         """Let time pass, while clients send and get so many packets a second."""
         began, sent, received = self.now, self.sent, self.received
@@ -268,6 +272,27 @@ def test_a_tick_that_comes_late_is_no_silence(away: float) -> None:
         assert exit_.verdict.state is State.GOOD
 
 
+@pytest.mark.parametrize("stopped", [0.2, 1.0, 5.0])
+def test_a_machine_that_stops_as_a_whole_is_no_silence(stopped: float) -> None:
+    exit_ = Exit()
+    exit_.rtt = 0.4  # so that many questions are on the way
+    exit_.up().run(5.0, sends=1000, gets=1000)
+    exit_.now = exit_.verdict.wake + stopped
+    exit_.delay(stopped)
+    for _ in range(100):
+        exit_.tick()
+        assert exit_.verdict.state is State.GOOD, exit_.verdict.cause
+
+
+def test_a_silence_is_measured_without_the_time_in_which_nobody_listened() -> None:
+    exit_ = Exit().up().run(5.0)
+    exit_.answers.clear()
+    exit_.tick()
+    exit_.run(0.15)
+    exit_.now = exit_.verdict.wake + 5.0
+    assert exit_.until(State.DEAD, 2.0) > 0.4
+
+
 def test_counters_that_begin_anew_mean_nothing() -> None:
     exit_ = Exit().up().run(5.0, sends=1000, gets=1000)
     exit_.sent = exit_.received = 0
@@ -319,6 +344,15 @@ def test_a_black_hole_is_noticed_in_time(rtt: float, where: float, at: float, wa
     assert (first.state, second.state) == (State.SUSPECT, State.DEAD)
     assert first.at - at <= 0.2 + 1.5 * rtt
     assert second.at - at <= 0.8 + 2 * rtt
+
+
+def test_nobody_says_that_the_near_target_answers_when_nothing_does() -> None:
+    for seed in range(20):
+        random = seeded(seed)
+        scene = Scene(0.02, stream=200.0, stream_from=BEGIN)
+        scene.out = [Independent(random, 0.1), Hole(2 * BEGIN)]
+        for change in changes(scene, 2 * BEGIN + 2.0, seed):
+            assert change.cause.startswith("no answer to")
 
 
 @given(rtts, places, moments)
