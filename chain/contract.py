@@ -16,7 +16,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-CONTRACT = 2
+CONTRACT = 3
 
 T = TypeVar("T")
 _JSON_NAMES = {
@@ -53,6 +53,7 @@ MARK_TUNNEL = 0x1  # a tunnel's own outer packets, in entry and exits; the only 
 MARK_PROBE = 0x2  # the runtime's own probes, which must leave by the tunnel
 MARK_CAPTURED = 0x3  # clients' packets that an exit hands over to a program instead of forwarding them
 MARK_CAPTURED_REPLY = 0x4  # what that program sends back to clients, under the addresses that they asked
+MARK_NUDGE = 0x5  # what the entry sends to clients so that they notice that a connection has ended
 MARK_GROUP = 0x100  # + index of the group
 MARK_EXIT = 0x1000  # + slot of the exit
 
@@ -183,6 +184,7 @@ class ExitSettings:
     mtu: int
     bootstrap_dns: tuple[str, ...]
     probe_targets: tuple[str, ...]  # asked through the tunnel; empty: the kind's own choice, then public ones
+    public_targets: tuple[str, ...]  # strangers, who are asked seldom, and in bursts when something seems wrong
     options: dict[str, Any] = field(default_factory=dict)  # what this kind alone understands
     secrets: dict[str, str] = field(default_factory=dict)  # role → name below SECRETS_DIR
     version: int = CONTRACT
@@ -199,6 +201,9 @@ class ExitReport:
     advice: str = ""  # what to try about the cause, or about the warning while there is one
     warning: str = ""  # what is not as it should be though the exit is up
     tunnel_address: str = ""
+    near: tuple[str, ...] = ()  # who answers probes at the tunnel's own far end, or was named for it
+    public: tuple[str, ...] = ()  # strangers that may be asked beside or instead
+    names: bool = False  # probes have to be questions for names, since the tunnel carries no pings
     latency_ms: float | None = None
     rx_bytes: int = 0
     tx_bytes: int = 0

@@ -421,6 +421,7 @@ def _exit(
             mtu=mtus[name],
             bootstrap_dns=tuple(str(address) for address in chain.bootstrap_dns),
             probe_targets=tuple(str(address) for address in config.probe.targets),
+            public_targets=tuple(str(address) for address in config.probe.public),
             options=kind.options(config),
             secrets={spec.role: spec.role for spec in specs},
         ),

@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nftables
 
 from chain.agent import endpoints
-from chain.agent.choice import choose, kept_out
+from chain.agent.choice import kept_out
 from chain.agent.damping import Allowance
+from chain.agent.failover import Failover, Group, Member, Policy, Switch
+from chain.agent.netfilter import Netfilter
+from chain.agent.nudge import Nudger
 from chain.agent.routes import Routes
+from chain.agent.verdict import State
+from chain.agent.watch import Watch
 from chain.contract import (
     CLIENT_INTERFACE,
     HEALTH_FILE,
@@ -32,11 +39,12 @@ from chain.node.run import CommandError, run
 from chain.node.supervise import log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 HEALTH = Path(HEALTH_FILE)
 ENDPOINTS = Path(MEMORY_DIR, "endpoints.json")
 REMEMBER_INTERVAL = 5.0
+LONGEST_WAIT = 60.0  # seconds
 CALL_INTERVAL, CALL_SECONDS = 2, 20.0
 
 
@@ -47,12 +55,16 @@ class Agent:
         self._state: DesiredState | None = None
         self._kept_out: list[str] = []
         self._links: dict[str, str] = {}
+        self._netfilter = Netfilter()
+        self._nudger = Nudger()
         self._heard_of: dict[str, ExitReport] = {}
         self._gone_since: dict[str, float] = {}
-        self._open: frozenset[str] = frozenset()
         self._allowances: dict[str, Allowance] = {}
-        self._again: asyncio.TimerHandle | None = None
-        self._chosen: dict[str, str] = {}
+        self._watches: dict[str, Watch] = {}
+        self._failover = Failover(())
+        self._now: Switch = Switch(frozenset(), {}, (), ())
+        self._suspected: frozenset[int] = frozenset()
+        self._woken = asyncio.Event()
         self._remembered = endpoints.load(ENDPOINTS)
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,13 +76,16 @@ class Agent:
         state = from_json(DesiredState, json.dumps(question["state"]))
         self._state, self._links = state, dict(question["links"])
         self._routes.install(state, self._links)
+        self._watch(state)
         self._load(lock.entry_clients(state))
         self._kept_out = kept_out(state, question["preshared"])
         self._set_peers(state, question["private_key"], question["preshared"])
         self._call_lost()
         # In order of arrival with what was said before, since both come by this way.
         self._heard_of = {name: from_json(ExitReport, json.dumps(said)) for name, said in question["reports"].items()}
-        self._switch(self._admitted())
+        for name, watch in self._watches.items():
+            self._tell(watch, self._heard_of.get(name))
+        self._review(anew=True)
         return {"generation": state.generation, "kept_out": self._kept_out}
 
     def _set_peers(self, state: DesiredState, private_key: str, preshared: Mapping[str, str]) -> None:
@@ -124,6 +139,18 @@ class Agent:
 
     # Exits
 
+    def _watch(self, state: DesiredState) -> None:
+        """Watch exactly these exits; of those that stay, everything is remembered."""
+        exits = {exit_.name: exit_ for exit_ in state.exits if exit_.name in self._links}
+        for name in list(self._watches):
+            if self._watches[name].exit != exits.get(name):
+                self._watches.pop(name).close()
+        source = state.address.partition("/")[0]
+        for name, exit_ in exits.items():
+            self._watches.setdefault(name, Watch(exit_, source))
+        groups = (Group(each.name, Policy.FAILOVER, tuple(map(Member, each.exits)), 0.0) for each in state.groups)
+        self._failover = Failover(groups, self._failover.chosen)
+
     def heard(self, name: str, report: ExitReport | None) -> None:
         """Take what an exit says, or that it is gone."""
         if report is None:
@@ -132,65 +159,96 @@ class Agent:
         else:
             self._heard_of[name] = report
             self._gone_since.pop(name, None)
-        opened = self._admitted()
-        if opened != self._open:
-            self._switch(opened)
+        if watch := self._watches.get(name):
+            self._tell(watch, report)
+            self._review()
 
-    def _admitted(self) -> frozenset[str]:
-        """Name the exits to be open: those that say they are up, but one that comes and goes too often has to wait."""
-        if self._state is None:
-            return frozenset()
-        now = time.monotonic()
-        found, waits = set(), []
-        for exit_ in self._state.exits:
-            report = self._heard_of.get(exit_.name)
-            if report is None or report.state != "up" or exit_.name not in self._links:
-                continue
-            allowance = self._allowances.setdefault(exit_.name, Allowance(now))
-            if exit_.name in self._open or allowance.take(now):
-                found.add(exit_.name)
-            else:
-                waits.append(allowance.wait(now))
-        if waits and self._again is None:
-            self._again = asyncio.get_running_loop().call_later(min(waits), self._look_again)
-        return frozenset(found)
+    def _tell(self, watch: Watch, report: ExitReport | None) -> None:
+        """Tell a watch what its exit says. One that comes and goes too often has to wait."""
+        now, trusted = time.monotonic(), True
+        if report is not None and report.state == "up" and not watch.says_up:
+            allowance = self._allowances.setdefault(watch.exit.name, Allowance(now))
+            trusted = allowance.take(now)
+            if not trusted:
+                asyncio.get_running_loop().call_later(allowance.wait(now), self._tell_again, watch.exit.name)
+        watch.heard(now, report, trusted=trusted)
+        self._woken.set()
 
-    def _look_again(self) -> None:
-        self._again = None
-        opened = self._admitted()
-        if opened != self._open:
-            self._switch(opened)
+    def _tell_again(self, name: str) -> None:
+        if name in self._watches:
+            self.heard(name, self._heard_of.get(name))
 
-    def _switch(self, opened: frozenset[str]) -> None:
-        """Make the kernel agree with what the exits say. One transaction; closing comes before anything else."""
+    async def judge(self) -> None:
+        """Look after all exits, forever."""
+        while True:
+            now = time.monotonic()
+            due = [watch for watch in self._watches.values() if watch.wake <= now]
+            if due:
+                counters = self._netfilter.counters()
+                for watch in due:
+                    mark = watch.exit.mark
+                    watch.tick(now, counters.get(lock.sent_by(mark), 0), counters.get(lock.came_by(mark), 0))
+                self._review()
+            wake = min((watch.wake for watch in self._watches.values()), default=math.inf)
+            wait = max(min(wake, self._failover.wake) - time.monotonic(), 0)
+            self._woken.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), min(wait, LONGEST_WAIT))
+
+    def _review(self, *, anew: bool = False) -> None:
+        """Act on what the watches found. `anew`: whatever the kernel has been told."""
+        events = [news for watch in self._watches.values() if (news := watch.news(anew=anew))]
+        switch = self._failover.handle(time.monotonic(), *events)
+        if switch is None and self._suspects() != self._suspected:
+            switch = replace(self._now, moves=(), died=())
+        if switch is not None:
+            self._switch(switch)
+
+    def _suspects(self) -> frozenset[int]:
+        return frozenset(watch.exit.mark for watch in self._watches.values() if watch.state is State.SUSPECT)
+
+    def _switch(self, switch: Switch) -> None:
+        """Make the kernel agree. One transaction; closing comes before anything else."""
         state = self._state
         if state is None:
             return
-        chosen = choose(state.groups, opened)
+        before, self._now, self._suspected = self._now, switch, self._suspects()
         marks = {exit_.name: exit_.mark for exit_ in state.exits}
-        self._load(
-            lock.entry_switch(
-                {marks[name]: self._links[name] for name in sorted(opened)},
-                {group.mark: marks[chosen[group.name]] for group in state.groups if group.name in chosen},
-                ((group.mark, marks[name]) for group in state.groups for name in group.exits),
-            )
+        chosen = {group.name: switch.chosen.get((group.name, 0)) for group in state.groups}
+        exits = lock.Exits(
+            up={marks[name]: self._links[name] for name in sorted(self._heard_up())},
+            open=frozenset(marks[name] for name in switch.opened),
+            suspect=self._suspected,
         )
-        switches = {interface: name in opened for name, interface in self._links.items()}
-        for interface, on in (switches | {CLIENT_INTERFACE: bool(opened)}).items():
+        members = ((group.mark, marks[name]) for group in state.groups for name in group.exits)
+        going = {group.mark: marks[name] for group in state.groups if (name := chosen[group.name])}
+        self._load(lock.entry_switch(exits, going, members))
+        switches = {interface: name in switch.opened for name, interface in self._links.items()}
+        for interface, on in (switches | {CLIENT_INTERFACE: bool(switch.opened)}).items():
             try:
                 netlink.set_forwarding(interface, on=on)
             except OSError as error:  # its network was disconnected; the other exits are not to suffer
                 log("agent", f"{interface}: {error.strerror}")
-        if chosen:  # an exit that only others run through is no way out
+        if any(chosen.values()):  # an exit that only others run through is no way out
             HEALTH.touch()
         else:
             HEALTH.unlink(missing_ok=True)
-        for name in sorted(opened ^ self._open):
-            log("agent", f"exit {name}: {'open' if name in opened else 'closed'}")
-        for group in state.groups:
-            if self._chosen.get(group.name) != chosen.get(group.name):
-                log("agent", f"group {group.name}: {chosen.get(group.name, 'blocked, no exit is open')}")
-        self._open, self._chosen = opened, chosen
+        self._end_connections(marks[name] for name in switch.died)
+        for name in sorted(switch.opened ^ before.opened):
+            log("agent", f"exit {name}: {'open' if name in switch.opened else 'closed'}")
+        for move in switch.moves:
+            log("agent", f"group {move.group}: {move.target or 'blocked, no exit is open'} ({move.cause})")
+
+    def _heard_up(self) -> set[str]:
+        return {name for name in self._watches if name in self._heard_of and self._heard_of[name].state == "up"}
+
+    def _end_connections(self, marks: Iterable[int]) -> None:
+        """Have clients notice that the TCP connections by these exits have ended, those too that are idle."""
+        try:
+            for mark in marks:
+                self._nudger.nudge(self._netfilter.tcp_flows(mark))
+        except OSError as error:  # they notice when they next send something
+            log("agent", f"idle connections are not ended: {error.strerror}")
 
     def _load(self, ruleset: str) -> None:
         code, _, error = self._nft.cmd(ruleset)
@@ -211,9 +269,14 @@ class Agent:
             "kept_out": self._kept_out,
             "refused_packets": self._refused(),
             "exits": [self._exit_status(exit_.name, exit_.kind) for exit_ in state.exits],
-            "groups": [{"name": group.name, "exit": self._chosen.get(group.name)} for group in state.groups],
-            "clients": _client_status(state, self._chosen),
+            "groups": [{"name": name, "exit": chosen} for name, chosen in self._chosen().items()],
+            "clients": _client_status(state, self._chosen()),
         }
+
+    def _chosen(self) -> dict[str, str | None]:
+        """Give each group's exit; None where it is blocked."""
+        groups = self._state.groups if self._state else ()
+        return {group.name: self._now.chosen.get((group.name, 0)) for group in groups}
 
     def _exit_status(self, name: str, kind: str) -> dict[str, Any]:
         report = self._heard_of.get(name)
@@ -236,9 +299,11 @@ class Agent:
             "cause": report.cause,
             "advice": report.advice,
             "warning": report.warning,
-            "open": name in self._open,
+            "open": name in self._now.opened,
+            "health": watch.state if (watch := self._watches.get(name)) else State.DEAD,
             "tunnel_address": report.tunnel_address or None,
-            "latency_ms": report.latency_ms,
+            "latency_ms": round(watch.latency * 1e3, 2) if watch and watch.latency else report.latency_ms,
+            "loss": 0.0 if watch is None else round(watch.loss, 3),
             "rx_bytes": report.rx_bytes,
             "tx_bytes": report.tx_bytes,
         }
@@ -255,7 +320,7 @@ def _dump() -> str:
     return run("wg", "show", CLIENT_INTERFACE, "dump", secret=True)
 
 
-def _client_status(state: DesiredState, chosen: Mapping[str, str]) -> list[dict[str, Any]]:
+def _client_status(state: DesiredState, chosen: Mapping[str, str | None]) -> list[dict[str, Any]]:
     peers: dict[str, tuple[str, int, int, int]] = {}
     for line in _dump().splitlines()[1:]:
         public_key, _, endpoint, _, *numbers, _ = line.split("\t")
@@ -285,6 +350,13 @@ def _said(task: asyncio.Task[None]) -> None:
         log("agent", f"clients' addresses are no longer remembered: {error}")
 
 
+def _end(task: asyncio.Task[None]) -> None:
+    """End the agent: without judging it is none. The supervisor starts another."""
+    if not task.cancelled():
+        log("agent", f"judging ended: {task.exception()}")
+        os._exit(1)
+
+
 async def main() -> None:
     """Serve until standard input ends, which it does when the supervisor is gone."""
     agent = Agent()
@@ -293,6 +365,8 @@ async def main() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     remembering = asyncio.create_task(agent.remember())
     remembering.add_done_callback(_said)
+    judging = asyncio.create_task(agent.judge())
+    judging.add_done_callback(_end)
     while line := await reader.readline():
         question = json.loads(line)
         if question["verb"] == "report":  # nobody waits for an answer to that

@@ -187,8 +187,21 @@ class ProbeConfig(Model):
     targets: list[IPv4Address] = Field(
         default_factory=list,
         max_length=4,
-        description="Up to four addresses that are asked through the tunnel, in place of the kind's own choice.",
+        description="Up to four addresses that are asked through the tunnel, many times a second, in place of the"
+        " kind's own choice.",
     )
+    public: list[IPv4Address] = Field(
+        default=[IPv4Address("9.9.9.9"), IPv4Address("1.1.1.1")],
+        max_length=4,
+        description="Strangers on the internet who are asked too, every ten seconds, and more often for a moment when"
+        " answers are missing. An empty list asks nobody; `targets` has to name somebody then.",
+    )
+
+    @model_validator(mode="after")
+    def _somebody_is_asked(self) -> ProbeConfig:
+        if not self.public and not self.targets:
+            raise ValueError("nobody is left to ask whether the tunnel lives: name `targets`, or somebody in `public`")
+        return self
 
 
 class ExitConfig(Model):

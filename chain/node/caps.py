@@ -1,4 +1,4 @@
-"""Capabilities: see who has one; give one up for good, in this process and all its children."""
+"""Capabilities: see who has one; give some up for good, in this process and all its children."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 import os
 from pathlib import Path
 
-CAP_DAC_OVERRIDE, CAP_NET_ADMIN = 1, 12
+CAP_DAC_OVERRIDE, CAP_NET_ADMIN, CAP_NET_RAW = 1, 12, 13
 _VERSION_3 = 0x20080522
 
 
@@ -25,8 +25,8 @@ def has(capability: int, pid: int) -> bool:
     return bool(int(effective, 16) >> capability & 1)
 
 
-def drop(capability: int) -> None:
-    """Remove one capability below 32 from the effective, permitted and inheritable sets. Raises OSError.
+def drop(*capabilities: int) -> None:
+    """Remove capabilities below 32 from the effective, permitted and inheritable sets. Raises OSError.
 
     The bounding set would need SETPCAP; under no-new-privileges execve regains nothing from it.
     """
@@ -35,6 +35,6 @@ def drop(capability: int) -> None:
     if libc.capget(ctypes.byref(header), data):
         raise OSError(ctypes.get_errno(), "capget")
     for sets in ("effective", "permitted", "inheritable"):
-        setattr(data[0], sets, getattr(data[0], sets) & ~(1 << capability))
+        setattr(data[0], sets, getattr(data[0], sets) & ~sum(1 << each for each in capabilities))
     if libc.capset(ctypes.byref(header), data):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

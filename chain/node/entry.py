@@ -200,7 +200,7 @@ class Entry:
                 f"unbound-{name}",
                 *("unbound", "-d", "-c", str(path)),
                 # It reads what strangers send: it is not to be able to open the lock.
-                before=lambda: caps.drop(caps.CAP_NET_ADMIN),
+                before=lambda: caps.drop(caps.CAP_NET_ADMIN, caps.CAP_NET_RAW),
                 on_line=_reader(f"unbound-{name}"),
             )
             self._resolvers[name] = (text, daemon, asyncio.create_task(_keep(daemon)))

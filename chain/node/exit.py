@@ -33,7 +33,7 @@ from chain.node.control import CONTROL_SOCKET
 from chain.node.kinds import causes
 from chain.node.kinds.base import DialError, Tunnel
 from chain.node.kinds.causes import Diagnosis
-from chain.node.probe import PUBLIC_TARGETS, TRIES, largest, ping
+from chain.node.probe import TRIES, largest, ping
 from chain.node.report import Reporter, statistics
 from chain.node.reports import Reports
 from chain.node.resolve import ResolveError, resolve
@@ -235,6 +235,9 @@ class Exit:
             advice=self._warning.advice or self._found.advice,
             warning=self._warning.cause,
             tunnel_address=self._address,
+            near=() if self._targets == self._settings.public_targets else self._targets,
+            public=self._settings.public_targets,
+            names=bool(self._kind.capture),
             latency_ms=None if self._latency is None else round(self._latency * 1e3, 2),
             rx_bytes=received,
             tx_bytes=sent,
@@ -385,15 +388,16 @@ class Exit:
     async def _first_answer(self, near: tuple[str, ...]) -> tuple[str, ...]:
         """Give the targets to rely on: the near ones, or public ones where no near one answers pings."""
         started = revived = time.monotonic()
+        public = self._settings.public_targets
         while True:
             if near and await self._ask(near) is not None:
                 return near
             # Targets that the user named are not second-guessed.
             patient = bool(near) and time.monotonic() - started < NEAR_PATIENCE
-            if not patient and not self._settings.probe_targets and await self._ask(PUBLIC_TARGETS) is not None:
-                return PUBLIC_TARGETS
+            if not patient and not self._settings.probe_targets and await self._ask(public) is not None:
+                return public
             if time.monotonic() - started > FIRST_ANSWER_SECONDS:
-                asked = ", ".join(near if self._settings.probe_targets else (*near, *PUBLIC_TARGETS))
+                asked = ", ".join(near if self._settings.probe_targets else (*near, *public))
                 raise DialError(await self._kind.mute(asked, stood=False))
             if time.monotonic() - revived > REVIVE_SECONDS:
                 await self._kind.revive()

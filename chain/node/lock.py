@@ -13,6 +13,7 @@ from chain.contract import (
     CLIENT_INTERFACE,
     MARK_CAPTURED,
     MARK_CAPTURED_REPLY,
+    MARK_NUDGE,
     MARK_PROBE,
     MARK_TUNNEL,
     REPORT_PORT,
@@ -277,8 +278,8 @@ def capture(links: Iterable[str], *, on: bool) -> str:
 def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> str:
     """Lock the entry, all exits closed. `links` maps an exit's name to the interface of its link.
 
-    The agent alone fills `open_*`, `group_exit` and `client_group`; without it they stay as they are, but for exits
-    that go, which the supervisor closes.
+    The agent alone fills `open_*`, `up_pairs`, `suspect_marks`, `group_exit` and `client_group`; without it they stay
+    as they are, but for exits that go, which the supervisor closes.
     """
     client, address = CLIENT_INTERFACE, state.address.partition("/")[0]
     reporters = ", ".join(
@@ -286,6 +287,11 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
         for exit_ in state.exits
         if exit_.name in links
     )
+    here = [exit_ for exit_ in state.exits if exit_.name in links]
+    names = (name for exit_ in here for name in (sent_by(exit_.mark), came_by(exit_.mark)))
+    counters = "".join(f"  counter {name} {{ }}\n" for name in names)
+    sent = ", ".join(f'{exit_.mark} : "{sent_by(exit_.mark)}"' for exit_ in here)
+    came = ", ".join(f'"{links[exit_.name]}" : "{came_by(exit_.mark)}"' for exit_ in here)
     ports = [str(group.resolver_port) for group in state.groups]
     resolver_marks = ", ".join(f"{group.resolver_address} : {group.mark}" for group in state.groups)
     group_ports = ", ".join(f"{group.mark} : {group.resolver_port}" for group in state.groups)
@@ -300,12 +306,20 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
   set open_marks {{ type mark; }}
   set open_links {{ type ifname; }}
   set open_pairs {{ type mark . ifname; }}
+  # Exits that say that they are up, used or not: whom the agent may ask through.
+  set up_pairs {{ type mark . ifname; }}
+  # Open exits that may be dead: of what goes by them, only TCP stays, which could not go on elsewhere.
+  set suspect_marks {{ type mark; }}
   # Which open exits a group's connections may stay with: its own, chosen for new ones or not.
   set open_members {{ type mark . mark; }}
   map resolver_group {{ type ipv4_addr : mark; {_elements([resolver_marks])}}}
   map group_port {{ type mark : inet_service; {_elements([group_ports])}}}
   set reporters {{ type ifname . ipv4_addr . ipv4_addr; {_elements([reporters] if reporters else [])}}}
   counter refused {{ }}
+{counters}\
+  # Clients' packets to each exit, and from it.
+  map sent_by {{ type mark : counter; {_elements([sent] if sent else [])}}}
+  map came_by {{ type ifname : counter; {_elements([came] if came else [])}}}
 
   chain prerouting {{
     type filter hook prerouting priority mangle;
@@ -322,6 +336,7 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
 {foreign}\
     meta mark set ip saddr map @client_group
     ct state new goto choose
+    meta l4proto != tcp ct mark @suspect_marks goto choose
     meta mark . ct mark @open_members meta mark set ct mark accept
     # Another exit means another address outside, which UDP and ICMP can live with and TCP can't.
     meta l4proto != tcp goto choose
@@ -365,13 +380,16 @@ ct original proto-dst {DNS_PORT} accept
     iifname {client} icmpv6 type echo-request accept
     iifname . ip saddr . ip daddr @reporters tcp dport {REPORT_PORT} accept
     iifname @open_links ip daddr {state.resolvers_subnet} ct state established,related accept
+    ct mark . iifname @up_pairs ip daddr {address} meta l4proto {{ icmp, udp }} ct state established accept
   }}
   chain forward {{
     type filter hook forward priority filter; policy drop;
     iifname {client} meta mark . oifname @open_pairs jump outbound
+    iifname @open_links oifname {client} counter name iifname map @came_by
     iifname @open_links oifname {client} ct state established,related accept
   }}
   chain outbound {{
+    counter name meta mark map @sent_by
     tcp flags syn / syn,rst tcp option maxseg size set rt mtu
     accept
   }}
@@ -385,8 +403,18 @@ ct original proto-dst {DNS_PORT} accept
     oifname {client} {_ICMP_ERRORS} accept
     oifname {client} icmpv6 type destination-unreachable accept
     oifname {client} tcp flags & rst == rst accept
+    oifname {client} meta mark {MARK_NUDGE} tcp flags & (fin | syn | rst | ack) == ack accept
+    ip saddr {address} meta mark . oifname @up_pairs jump asked
     oifname . ip daddr . ip saddr @reporters tcp sport {REPORT_PORT} ct state established accept
     ip saddr {state.resolvers_subnet} meta mark @open_marks accept
+  }}
+  chain asked {{
+    icmp type echo-request ct mark set meta mark accept
+    udp dport {DNS_PORT} ct mark set meta mark accept
+  }}
+  chain untracked {{
+    type filter hook output priority raw;
+    meta mark {MARK_NUDGE} notrack
   }}
   chain leaving {{
     # The output hook still sees the interface from before the mark chose another; this one sees the real one.
@@ -396,28 +424,61 @@ ct original proto-dst {DNS_PORT} accept
 """)
 
 
-def entry_switch(exits: Mapping[int, str], groups: Mapping[int, int], members: Iterable[tuple[int, int]]) -> str:
+@dataclass(frozen=True)
+class Exits:
+    """What the entry thinks of its exits, by their marks."""
+
+    up: Mapping[int, str]  # those that say so, with the interfaces of their links
+    open: frozenset[int]  # those of them that clients may use
+    suspect: frozenset[int] = frozenset()  # those of the latter that may be dead
+
+    @classmethod
+    def well(cls, up: Mapping[int, str]) -> Exits:
+        """Open all that are up."""
+        return cls(up, frozenset(up))
+
+
+def entry_switch(exits: Exits, groups: Mapping[int, int], members: Iterable[tuple[int, int]]) -> str:
     """Say which exits are open and which exit each group uses, in one transaction that repeats harmlessly.
 
-    `exits`: mark → interface of each open exit. `groups`: group's mark → its exit's mark. `members`: group's mark and
-    exit's mark of every exit in a group; those not open are left out here.
+    `groups`: group's mark → its exit's mark. `members`: group's mark and exit's mark of every exit in a group; those
+    not open are left out here.
     Its cost depends on exits and groups only, never on clients.
     """
-    lines = [f"flush set {TABLE} {name}" for name in ("open_marks", "open_links", "open_pairs", "open_members")]
+    sets = ("open_marks", "open_links", "open_pairs", "open_members", "up_pairs", "suspect_marks")
+    lines = [f"flush set {TABLE} {name}" for name in sets]
     lines.append(f"flush map {TABLE} group_exit")
-    if exits:
-        pairs = ", ".join(f'{mark} . "{interface}"' for mark, interface in exits.items())
+    if exits.up:
+        lines.append(f"add element {TABLE} up_pairs {{ {_pairs(exits.up)} }}")
+    if exits.suspect:
+        lines.append(f"add element {TABLE} suspect_marks {{ {', '.join(map(str, sorted(exits.suspect)))} }}")
+    opened = {mark: interface for mark, interface in exits.up.items() if mark in exits.open}
+    if opened:
         lines += [
-            f"add element {TABLE} open_marks {{ {', '.join(str(mark) for mark in exits)} }}",
-            f"add element {TABLE} open_links {{ {_names(exits.values())} }}",
-            f"add element {TABLE} open_pairs {{ {pairs} }}",
+            f"add element {TABLE} open_marks {{ {', '.join(map(str, opened))} }}",
+            f"add element {TABLE} open_links {{ {_names(opened.values())} }}",
+            f"add element {TABLE} open_pairs {{ {_pairs(opened)} }}",
         ]
-    if staying := [f"{group} . {exit_}" for group, exit_ in members if exit_ in exits]:
+    if staying := [f"{group} . {exit_}" for group, exit_ in members if exit_ in opened]:
         lines.append(f"add element {TABLE} open_members {{ {', '.join(staying)} }}")
     if groups:
         pairs = ", ".join(f"{group} : {exit_}" for group, exit_ in groups.items())
         lines.append(f"add element {TABLE} group_exit {{ {pairs} }}")
     return "\n".join(lines) + "\n"
+
+
+def _pairs(exits: Mapping[int, str]) -> str:
+    return ", ".join(f'{mark} . "{interface}"' for mark, interface in exits.items())
+
+
+def sent_by(mark: int) -> str:
+    """Name the counter of clients' packets to an exit."""
+    return f"sent_{mark}"
+
+
+def came_by(mark: int) -> str:
+    """Name the counter of packets from an exit to clients."""
+    return f"came_{mark}"
 
 
 def entry_close(mark: int, interface: str, groups: Iterable[int]) -> str:
@@ -426,6 +487,7 @@ def entry_close(mark: int, interface: str, groups: Iterable[int]) -> str:
         f"open_marks {{ {mark} }}",
         f'open_links {{ "{interface}" }}',
         f'open_pairs {{ {mark} . "{interface}" }}',
+        f'up_pairs {{ {mark} . "{interface}" }}',
         *(f"open_members {{ {group} . {mark} }}" for group in groups),
     ]
     # To delete what is not there is an error, and to add what is there is none.

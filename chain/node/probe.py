@@ -33,8 +33,6 @@ _REFUSAL_SECONDS = 3.5  # time for a first packet that gets lost, and for the se
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 STREAM_BUFFER = 1 << 20  # bytes that a stream may hold before whoever reads it has taken them
-
-PUBLIC_TARGETS = ("9.9.9.9", "1.1.1.1")  # resolvers of strangers, who answer pings and questions
 SMALLEST = 576  # bytes: what chain.yaml takes for an `mtu`
 TRIES = 3
 

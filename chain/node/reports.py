@@ -10,6 +10,7 @@ import contextlib
 import functools
 import time
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from chain.contract import HEARTBEAT, REPORT_PORT, SILENCE, ExitReport, from_json, printable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 WORD, SENTENCE = 40, 300  # characters
+MOST_TARGETS = 4
 MOST_LINES = 50  # in a second: an exit speaks once, and when something changes
 AHEAD = 60.0  # seconds that an exit's clock may be ahead of the entry's
 
@@ -39,7 +41,14 @@ def read(name: str, line: bytes) -> ExitReport:
         advice=printable(report.advice, SENTENCE),
         warning=printable(report.warning, SENTENCE),
         tunnel_address=printable(report.tunnel_address, WORD),
+        near=tuple(map(_address, report.near[:MOST_TARGETS])),
+        public=tuple(map(_address, report.public[:MOST_TARGETS])),
     )
+
+
+def _address(text: str) -> str:
+    """Give the IPv4 address that the text is. Raises ValueError."""
+    return str(IPv4Address(text))
 
 
 class Reports:

@@ -108,7 +108,7 @@ def locks(found: Topology) -> dict[str, str]:
     links = {exit_.name: f"eth{index}" for index, exit_ in enumerate(found.exits, start=1)}
     entry = lock.entry_lock(found.state, front="eth0", links=links) + lock.entry_clients(found.state)
     switch = lock.entry_switch(
-        {exit_.mark: links[exit_.name] for exit_ in found.state.exits},
+        lock.Exits.well({exit_.mark: links[exit_.name] for exit_ in found.state.exits}),
         {group.mark: found.state.exits[0].mark for group in found.state.groups},
         members(found.state),
     )

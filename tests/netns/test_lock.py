@@ -63,8 +63,8 @@ def test_the_rulesets_of_every_example_load_and_repeating_them_changes_nothing(b
     entry = lock.entry_lock(state, front="eth0", links=links)
     clients = lock.entry_clients(state)
     marks = {exit_.mark: links[exit_.name] for exit_ in state.exits}
-    switch = lock.entry_switch(marks, {group.mark: state.exits[0].mark for group in state.groups}, [])
-    shut = lock.entry_switch({}, {}, [])
+    switch = lock.entry_switch(lock.Exits.well(marks), {group.mark: state.exits[0].mark for group in state.groups}, [])
+    shut = lock.entry_switch(lock.Exits.well({}), {}, [])
     exits = [
         exit_lock(exit_.settings, server=server, entry_open=entry_open)
         for exit_ in found.exits

@@ -147,7 +147,8 @@ class Fork:
         marks = {exit_.name: exit_.mark for exit_ in self.state.exits}
         groups = {group.mark: marks[name] for group in self.state.groups} if name else {}
         members = [(group.mark, marks[member]) for group in self.state.groups for member in group.exits]
-        self.entry.nft(lock.entry_switch({marks[exit_]: self.links[exit_] for exit_ in opened}, groups, members))
+        up = {marks[exit_]: self.links[exit_] for exit_ in opened}
+        self.entry.nft(lock.entry_switch(lock.Exits.well(up), groups, members))
 
     def ask(self) -> str:
         return self.client.talk("ask", CLIENT, INTERNET, PORT)

@@ -60,13 +60,13 @@ def remove_peers() -> None:
     lock.exit_lock = always_open
     known: dict[str, Any] = {}
 
-    def all_open(exits: Mapping[int, str], groups: Mapping[int, int], members: Iterable[tuple[int, int]]) -> str:
+    def all_open(exits: lock.Exits, groups: Mapping[int, int], members: Iterable[tuple[int, int]]) -> str:
         if not known:
             return entry_switch(exits, groups, members)
         state, links = known["state"], known["links"]
         marks = {exit_.name: exit_.mark for exit_ in state.exits}
         return entry_switch(
-            {marks[name]: interface for name, interface in links.items()},
+            lock.Exits.well({marks[name]: interface for name, interface in links.items()}),
             {group.mark: marks[group.exits[0]] for group in state.groups},
             members,
         )

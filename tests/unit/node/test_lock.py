@@ -115,14 +115,20 @@ def test_the_entry_starts_with_every_exit_closed(topology: Topology) -> None:
 
 def test_a_switch_costs_the_same_for_any_number_of_clients(topology: Topology) -> None:
     switch = lock.entry_switch(
-        {0x1001: "eth1", 0x1002: "eth2"}, {0x101: 0x1001}, [(0x101, 0x1001), (0x101, 0x1003), (0x102, 0x1002)]
+        lock.Exits({0x1001: "eth1", 0x1002: "eth2", 0x1004: "eth4"}, frozenset({0x1001, 0x1002}), frozenset({0x1002})),
+        {0x101: 0x1001},
+        [(0x101, 0x1001), (0x101, 0x1003), (0x102, 0x1002)],
     )
     assert switch.splitlines() == [
         "flush set inet vpn open_marks",
         "flush set inet vpn open_links",
         "flush set inet vpn open_pairs",
         "flush set inet vpn open_members",
+        "flush set inet vpn up_pairs",
+        "flush set inet vpn suspect_marks",
         "flush map inet vpn group_exit",
+        'add element inet vpn up_pairs { 4097 . "eth1", 4098 . "eth2", 4100 . "eth4" }',
+        "add element inet vpn suspect_marks { 4098 }",
         "add element inet vpn open_marks { 4097, 4098 }",
         'add element inet vpn open_links { "eth1", "eth2" }',
         'add element inet vpn open_pairs { 4097 . "eth1", 4098 . "eth2" }',
@@ -134,7 +140,7 @@ def test_a_switch_costs_the_same_for_any_number_of_clients(topology: Topology) -
 
 
 def test_with_no_exit_open_a_switch_only_closes() -> None:
-    assert "add" not in lock.entry_switch({}, {}, [(0x101, 0x1001)])
+    assert "add" not in lock.entry_switch(lock.Exits.well({}), {}, [(0x101, 0x1001)])
 
 
 def test_clients_of_before_are_forgotten(built: Callable[[str], Topology]) -> None:

@@ -16,7 +16,7 @@ from chain.node.kinds import causes
 from chain.node.kinds.base import DialError, Tunnel
 from chain.node.kinds.xray import config, lines
 from chain.node.lock import UplinkRules
-from chain.node.probe import PUBLIC_TARGETS, STREAM_BUFFER, objection, refusal
+from chain.node.probe import STREAM_BUFFER, objection, refusal
 from chain.node.supervise import Daemon, log
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Xray:
         self._port: int = port
         self._options = settings.options
         (self._secret,) = secrets.values()
-        self._targets = settings.probe_targets or PUBLIC_TARGETS
+        self._targets = settings.probe_targets or settings.public_targets
         self._address = ""
         self._daemon: Daemon | None = None
 

@@ -1,0 +1,113 @@
+"""One exit under watch: its own words, the agent's questions through it, and how clients' packets fare."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from chain.agent.failover import UNKNOWN, Judged
+from chain.agent.prober import Prober
+from chain.agent.verdict import State, Target, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from chain.contract import ExitLink, ExitReport
+
+_IDLE = 0.05  # seconds between two looks at an exit of which nothing is known yet
+
+
+class Watch:
+    def __init__(self, exit_: ExitLink, source: str) -> None:
+        """`source`: the address to ask from."""
+        self.exit = exit_
+        self._source = source
+        self._verdict: Verdict | None = None
+        self._asking: tuple[Sequence[str], Sequence[str], bool] | None = None
+        self._targets: dict[Target, tuple[Prober, Callable[[int], Sequence[str]]]] = {}
+        self._told: Judged | None = None
+        self.says_up = False  # and what it says may be acted on
+        self.wake = 0.0
+
+    @property
+    def state(self) -> State:
+        return State.DEAD if self._verdict is None else self._verdict.state
+
+    @property
+    def latency(self) -> float | None:
+        """Give the seconds that a question takes through the exit; None while that is not known."""
+        return None if self._verdict is None else self._verdict.latency
+
+    @property
+    def loss(self) -> float:
+        return 0.0 if self._verdict is None else self._verdict.loss
+
+    def heard(self, now: float, report: ExitReport | None, *, trusted: bool) -> None:
+        """Take the exit's own word, or that it is gone. `trusted`: what it says may be acted on."""
+        up = report is not None and report.state == "up"
+        if report is not None and up:
+            self._ask_as(now, report)
+        before, self.says_up = self.says_up, up and trusted
+        if self._verdict is None or before == self.says_up:
+            return
+        if up:
+            cause = "it says that it is up" if trusted else "it comes and goes too often"
+        else:
+            cause = report.cause if report else "its container does not report"
+        self._verdict.said(now, up=self.says_up, cause=cause)
+        self.wake = now
+
+    def tick(self, now: float, sent: int, received: int) -> None:
+        """Judge, and ask what has to be asked; to be called at `wake` at the latest."""
+        verdict = self._verdict
+        if verdict is None:
+            self.wake = now + _IDLE
+            return
+        for target, number in verdict.tick(now, sent, received):
+            prober, whom = self._targets[target]
+            for address in whom(number):
+                prober.ask(address, number)
+        self.wake = verdict.wake
+
+    def news(self, *, anew: bool) -> Judged | None:
+        """Give the verdict, if it is another one than at the last time, or anew."""
+        cause = UNKNOWN if self._verdict is None else self._verdict.cause
+        judged = Judged(self.exit.name, self.state, cause)
+        if not anew and self._told is not None and self._told.state is judged.state:
+            return None
+        self._told = judged
+        return judged
+
+    def close(self) -> None:
+        for prober, _ in self._targets.values():
+            prober.close()
+        self._targets.clear()
+
+    def _ask_as(self, now: float, report: ExitReport) -> None:
+        """Ask whom the exit names, in the way that its tunnel carries. Another choice begins the verdict anew."""
+        asking = report.near, report.public, report.names
+        if self._asking == asking:
+            return
+        self.close()
+        self._asking = asking
+        if not report.near and not report.public:
+            return
+        self.says_up = False
+        self._verdict = verdict = Verdict(now, near=bool(report.near), public=bool(report.public))
+        for target, addresses in ((Target.NEAR, report.near), (Target.PUBLIC, report.public)):
+            if addresses:
+                prober = Prober(
+                    self._source,
+                    self.exit.mark,
+                    names=report.names,
+                    answered=partial(verdict.answered, target),
+                )
+                self._targets[target] = prober, (_all if target is Target.NEAR else _in_turn)(addresses)
+
+
+def _all(addresses: Sequence[str]) -> Callable[[int], Sequence[str]]:
+    return lambda _: addresses
+
+
+def _in_turn(addresses: Sequence[str]) -> Callable[[int], Sequence[str]]:
+    return lambda number: (addresses[number % len(addresses)],)
