@@ -56,6 +56,8 @@ MARK_CAPTURED_REPLY = 0x4  # what that program sends back to clients, under the 
 MARK_NUDGE = 0x5  # what the entry sends to clients so that they notice that a connection has ended
 MARK_GROUP = 0x100  # + index of the group
 MARK_EXIT = 0x1000  # + slot of the exit
+MARK_BUCKET = 0x10000  # + index of the group times BUCKETS + a bucket of its clients
+BUCKETS = 256  # that a group may have, at most
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,22 @@ class Client:
 
 
 @dataclass(frozen=True)
+class Member:
+    """What a group is made of."""
+
+    name: str
+    weight: int = 1  # of its share in a balance
+    is_group: bool = False
+
+
+@dataclass(frozen=True)
 class Group:
     name: str
     mark: int
-    exits: tuple[str, ...]  # in order of preference
+    exits: tuple[str, ...]  # all that it may use, in order of preference
+    policy: str  # failover, balance
+    members: tuple[Member, ...]
+    fail_back: float  # seconds that a better exit has to be good before it is used again; negative: never
     resolver_address: str  # source of this group's DNS queries; each group has its own
     resolver_port: int
 
@@ -121,6 +135,15 @@ class Dns:
 
 
 @dataclass(frozen=True)
+class Sensitivity:
+    """How soon an exit counts as lost, and when it may be used again, in seconds."""
+
+    suspect_after: float
+    dead_after: float
+    hold_down: float
+
+
+@dataclass(frozen=True)
 class DesiredState:
     """All the entry has to know; `generation` is made of hashes of the rest."""
 
@@ -135,6 +158,7 @@ class DesiredState:
     mtu: int
     front: Front
     dns: Dns
+    sensitivity: Sensitivity
     groups: tuple[Group, ...]
     exits: tuple[ExitLink, ...]
     clients: tuple[Client, ...]
@@ -143,7 +167,7 @@ class DesiredState:
 
 # What a running entry takes over when it is told to `apply`. The rest of its state it reads at its start alone: a
 # change of it makes the container anew.
-APPLIED = ("generation", "dns", "groups", "exits", "clients")
+APPLIED = ("generation", "dns", "sensitivity", "groups", "exits", "clients")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from chain.config.models import milliseconds, seconds
 from chain.contract import (
     MARK_EXIT,
     MARK_GROUP,
@@ -19,6 +20,8 @@ from chain.contract import (
     Front,
     Group,
     Link,
+    Member,
+    Sensitivity,
     Uplink,
     to_json,
 )
@@ -52,6 +55,7 @@ WIREGUARD_PORT = 51820  # inside the entry, where the published one is taken by 
 RESOLVER_PORT = 5300  # + index of the group
 
 DEFAULT_GROUP = "default"
+FAIL_BACK = {"never": -1, "when-better": 0}
 
 ENTRY_MEMORY, ENTRY_PIDS = 160, 128  # MiB, and processes, that an entry with one group may take
 RESOLVER_MEMORY = 20  # MiB for each further group's resolver: one process, 5 MB when it starts, 13 with full caches
@@ -226,6 +230,12 @@ def build(
             trust_anchors=tuple(config.dns.trust_anchors),
             redirect=config.dns.redirect,
         ),
+        sensitivity=Sensitivity(
+            **{
+                name: milliseconds(getattr(config.failover, name)) / 1000
+                for name in ("suspect_after", "dead_after", "hold_down")
+            }
+        ),
         groups=groups,
         exits=tuple(
             ExitLink(
@@ -310,11 +320,17 @@ def networks(built: Topology) -> tuple[Network, ...]:
 
 def members_of(config: Config) -> dict[str, tuple[str, ...]]:
     """Give each group's exits, in order of preference; there is always one called `default`."""
-    members = {name: tuple(group.exits) for name, group in config.groups.items()}
+    members = {name: tuple(dict.fromkeys(_leaves(config, name))) for name in config.groups}
     hops = {exit_.via for exit_ in config.exits.values()}
     usual = (name for name, exit_ in config.exits.items() if exit_.hides and name not in hops)
     members.setdefault(DEFAULT_GROUP, tuple(usual))
     return members
+
+
+def _leaves(config: Config, group: str) -> Iterable[str]:
+    """Name the exits of a group, and of the groups in it. Groups run in no circle: the loader has seen to that."""
+    for name in config.groups[group].exits:
+        yield from (name,) if name in config.exits else _leaves(config, name)
 
 
 def _groups(config: Config, resolvers: IPv4Network) -> tuple[Group, ...]:
@@ -328,11 +344,26 @@ def _groups(config: Config, resolvers: IPv4Network) -> tuple[Group, ...]:
             name=name,
             mark=MARK_GROUP + index,
             exits=members[name],
+            **_policy(config, name, members[name]),
             resolver_address=str(resolvers.network_address + index),
             resolver_port=RESOLVER_PORT + index,
         )
         for index, name in enumerate(sorted(members), start=1)
     )
+
+
+def _policy(config: Config, name: str, exits: tuple[str, ...]) -> dict[str, Any]:
+    """Give a group's policy, as the contract has it; `exits` make up the implied group."""
+    group = config.groups.get(name)
+    if group is None:
+        return {"policy": "failover", "members": tuple(map(Member, exits)), "fail_back": 0.0}
+    return {
+        "policy": group.policy,
+        "members": tuple(
+            Member(member, group.weights.get(member, 1), is_group=member not in config.exits) for member in group.exits
+        ),
+        "fail_back": float(FAIL_BACK[group.fail_back] if group.fail_back in FAIL_BACK else seconds(group.fail_back)),
+    }
 
 
 def _network(key: str, pool: IPv4Network, slot: int, *, upper: bool) -> Network:

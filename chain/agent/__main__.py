@@ -9,16 +9,16 @@ import math
 import os
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nftables
 
-from chain.agent import endpoints
-from chain.agent.choice import kept_out
+from chain.agent import choice, endpoints
 from chain.agent.damping import Allowance
-from chain.agent.failover import Failover, Group, Member, Policy, Switch
+from chain.agent.failover import Failover, Switch
 from chain.agent.netfilter import Netfilter
 from chain.agent.nudge import Nudger
 from chain.agent.routes import Routes
@@ -77,8 +77,8 @@ class Agent:
         self._state, self._links = state, dict(question["links"])
         self._routes.install(state, self._links)
         self._watch(state)
-        self._load(lock.entry_clients(state))
-        self._kept_out = kept_out(state, question["preshared"])
+        self._load(lock.entry_clients(state, choice.client_buckets(state, self._failover.buckets)))
+        self._kept_out = choice.kept_out(state, question["preshared"])
         self._set_peers(state, question["private_key"], question["preshared"])
         self._call_lost()
         # In order of arrival with what was said before, since both come by this way.
@@ -142,14 +142,14 @@ class Agent:
     def _watch(self, state: DesiredState) -> None:
         """Watch exactly these exits; of those that stay, everything is remembered."""
         exits = {exit_.name: exit_ for exit_ in state.exits if exit_.name in self._links}
+        source, wanted = state.address.partition("/")[0], choice.sensitivity(state)
         for name in list(self._watches):
-            if self._watches[name].exit != exits.get(name):
+            if self._watches[name].exit != exits.get(name) or self._watches[name].wanted != wanted:
                 self._watches.pop(name).close()
-        source = state.address.partition("/")[0]
         for name, exit_ in exits.items():
-            self._watches.setdefault(name, Watch(exit_, source))
-        groups = (Group(each.name, Policy.FAILOVER, tuple(map(Member, each.exits)), 0.0) for each in state.groups)
-        self._failover = Failover(groups, self._failover.chosen)
+            if name not in self._watches:
+                self._watches[name] = Watch(exit_, source, wanted)
+        self._failover = Failover(choice.groups(state), self._failover.chosen)
 
     def heard(self, name: str, report: ExitReport | None) -> None:
         """Take what an exit says, or that it is gone."""
@@ -214,22 +214,20 @@ class Agent:
             return
         before, self._now, self._suspected = self._now, switch, self._suspects()
         marks = {exit_.name: exit_.mark for exit_ in state.exits}
-        chosen = {group.name: switch.chosen.get((group.name, 0)) for group in state.groups}
         exits = lock.Exits(
             up={marks[name]: self._links[name] for name in sorted(self._heard_up())},
             open=frozenset(marks[name] for name in switch.opened),
             suspect=self._suspected,
         )
         members = ((group.mark, marks[name]) for group in state.groups for name in group.exits)
-        going = {group.mark: marks[name] for group in state.groups if (name := chosen[group.name])}
-        self._load(lock.entry_switch(exits, going, members))
+        self._load(lock.entry_switch(exits, choice.marks(state, switch.chosen), members))
         switches = {interface: name in switch.opened for name, interface in self._links.items()}
         for interface, on in (switches | {CLIENT_INTERFACE: bool(switch.opened)}).items():
             try:
                 netlink.set_forwarding(interface, on=on)
             except OSError as error:  # its network was disconnected; the other exits are not to suffer
                 log("agent", f"{interface}: {error.strerror}")
-        if any(chosen.values()):  # an exit that only others run through is no way out
+        if switch.chosen:  # an exit that only others run through is no way out
             HEALTH.touch()
         else:
             HEALTH.unlink(missing_ok=True)
@@ -237,7 +235,7 @@ class Agent:
         for name in sorted(switch.opened ^ before.opened):
             log("agent", f"exit {name}: {'open' if name in switch.opened else 'closed'}")
         for move in switch.moves:
-            log("agent", f"group {move.group}: {move.target or 'blocked, no exit is open'} ({move.cause})")
+            log("agent", f"group {choice.name(move.group)}: {move.target or 'blocked, no exit is open'} ({move.cause})")
 
     def _heard_up(self) -> set[str]:
         return {name for name in self._watches if name in self._heard_of and self._heard_of[name].state == "up"}
@@ -269,14 +267,26 @@ class Agent:
             "kept_out": self._kept_out,
             "refused_packets": self._refused(),
             "exits": [self._exit_status(exit_.name, exit_.kind) for exit_ in state.exits],
-            "groups": [{"name": name, "exit": chosen} for name, chosen in self._chosen().items()],
-            "clients": _client_status(state, self._chosen()),
+            "groups": [
+                {"name": group.name, "exit": next(iter(shares), None), "shares": shares, "policy": group.policy}
+                for group in state.groups
+                if (shares := self._shares(group.name)) is not None
+            ],
+            "clients": _client_status(state, self._exits_of_clients(state)),
         }
 
-    def _chosen(self) -> dict[str, str | None]:
-        """Give each group's exit; None where it is blocked."""
-        groups = self._state.groups if self._state else ()
-        return {group.name: self._now.chosen.get((group.name, 0)) for group in groups}
+    def _shares(self, group: str) -> dict[str, float]:
+        """Give the share of a group's clients that each exit has; an empty object where they are blocked."""
+        count = self._failover.buckets[choice.key(group)]
+        used = Counter(exit_ for (of, _), exit_ in self._now.chosen.items() if of == choice.key(group))
+        return {exit_: round(number / count, 3) for exit_, number in used.most_common()}
+
+    def _exits_of_clients(self, state: DesiredState) -> dict[str, str | None]:
+        """Give the exit of each client's new connections; None where they are refused."""
+        exits = {exit_.mark: exit_.name for exit_ in state.exits}
+        going = choice.marks(state, self._now.chosen).buckets
+        buckets = choice.client_buckets(state, self._failover.buckets)
+        return {client: exits.get(going.get(mark, 0)) for client, mark in buckets.items()}
 
     def _exit_status(self, name: str, kind: str) -> dict[str, Any]:
         report = self._heard_of.get(name)
@@ -320,7 +330,7 @@ def _dump() -> str:
     return run("wg", "show", CLIENT_INTERFACE, "dump", secret=True)
 
 
-def _client_status(state: DesiredState, chosen: Mapping[str, str | None]) -> list[dict[str, Any]]:
+def _client_status(state: DesiredState, exits: Mapping[str, str | None]) -> list[dict[str, Any]]:
     peers: dict[str, tuple[str, int, int, int]] = {}
     for line in _dump().splitlines()[1:]:
         public_key, _, endpoint, _, *numbers, _ = line.split("\t")
@@ -334,7 +344,7 @@ def _client_status(state: DesiredState, chosen: Mapping[str, str | None]) -> lis
                 "name": client.name,
                 "address": client.address,
                 "group": client.group,
-                "exit": chosen.get(client.group),
+                "exit": exits[client.name],
                 "endpoint": None if endpoint == "(none)" else endpoint,
                 "last_handshake": handshake or None,
                 "rx_bytes": received,

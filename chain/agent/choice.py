@@ -1,23 +1,87 @@
-"""Which exit each group uses, and who is kept out. Pure."""
+"""Between the contract's groups, the failover's, and the kernel's marks; and who is kept out. Pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chain.agent.failover import NEVER, Group, Member, Policy, spread
+from chain.agent.verdict import Sensitivity
+from chain.contract import BUCKETS, MARK_BUCKET, MARK_GROUP
+from chain.node.lock import Choice
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Mapping
 
-    from chain.contract import DesiredState, Group
+    from chain.contract import DesiredState
+    from chain.contract import Group as Described
+
+# An exit and a group may have the same name, which the failover knows nothing of.
+_GROUP = "@"
 
 
-def choose(groups: Iterable[Group], open_exits: Collection[str]) -> dict[str, str]:
-    """Give each group its first open exit, in the group's order; a group without one is left out, thus blocked."""
-    chosen = {}
-    for group in groups:
-        first = next((name for name in group.exits if name in open_exits), None)
-        if first is not None:
-            chosen[group.name] = first
-    return chosen
+def groups(state: DesiredState) -> list[Group]:
+    """Give the groups as the failover takes them."""
+    return [
+        Group(
+            key(group.name),
+            Policy(group.policy),
+            tuple(
+                Member(key(member.name) if member.is_group else member.name, member.weight) for member in group.members
+            ),
+            NEVER if group.fail_back < 0 else group.fail_back,
+        )
+        for group in state.groups
+    ]
+
+
+def sensitivity(state: DesiredState) -> Sensitivity:
+    """Give what makes an exit suspect or dead."""
+    want = state.sensitivity
+    usual = Sensitivity()
+    return Sensitivity(
+        suspect_after=want.suspect_after,
+        suspect_at_most=max(want.suspect_after, usual.suspect_at_most),
+        dead_after=want.dead_after,
+        dead_at_most=max(want.dead_after, usual.dead_at_most),
+        hold_down=want.hold_down,
+    )
+
+
+def key(group: str) -> str:
+    """Give a group's name among the failover's."""
+    return _GROUP + group
+
+
+def name(key_of_group: str) -> str:
+    return key_of_group.removeprefix(_GROUP)
+
+
+def bucket_of(group: Described, bucket: int) -> int:
+    """Give the mark of one of a group's buckets."""
+    return MARK_BUCKET + (group.mark - MARK_GROUP) * BUCKETS + bucket
+
+
+def client_buckets(state: DesiredState, counts: Mapping[str, int]) -> dict[str, int]:
+    """Give each client's mark. `counts`: the number of buckets of each of the failover's groups."""
+    found = {}
+    for group in state.groups:
+        members = [client.name for client in state.clients if client.group == group.name]
+        for client, bucket in spread(members, counts[key(group.name)]).items():
+            found[client] = bucket_of(group, bucket)
+    return found
+
+
+def marks(state: DesiredState, chosen: Mapping[tuple[str, int], str]) -> Choice:
+    """Say in marks which exit each bucket uses, and each group's resolver: that of the first bucket which has one."""
+    exits = {exit_.name: exit_.mark for exit_ in state.exits}
+    by_key = {key(group.name): group for group in state.groups}
+    buckets: dict[int, int] = {}
+    of_groups: dict[int, int] = {}
+    for (group_key, bucket), exit_ in sorted(chosen.items()):
+        group = by_key[group_key]
+        buckets[bucket_of(group, bucket)] = exits[exit_]
+        of_groups.setdefault(group.mark, exits[exit_])
+    return Choice(of_groups, buckets)
 
 
 def kept_out(state: DesiredState, keys: Collection[str]) -> list[str]:

@@ -12,15 +12,16 @@ from chain.agent.verdict import State, Target, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from chain.agent.verdict import Sensitivity
     from chain.contract import ExitLink, ExitReport
 
 _IDLE = 0.05  # seconds between two looks at an exit of which nothing is known yet
 
 
 class Watch:
-    def __init__(self, exit_: ExitLink, source: str) -> None:
+    def __init__(self, exit_: ExitLink, source: str, wanted: Sensitivity) -> None:
         """`source`: the address to ask from."""
-        self.exit = exit_
+        self.exit, self.wanted = exit_, wanted
         self._source = source
         self._verdict: Verdict | None = None
         self._asking: tuple[Sequence[str], Sequence[str], bool] | None = None
@@ -93,7 +94,7 @@ class Watch:
         if not report.near and not report.public:
             return
         self.says_up = False
-        self._verdict = verdict = Verdict(now, near=bool(report.near), public=bool(report.public))
+        self._verdict = verdict = Verdict(now, self.wanted, near=bool(report.near), public=bool(report.public))
         for target, addresses in ((Target.NEAR, report.near), (Target.PUBLIC, report.public)):
             if addresses:
                 prober = Prober(

@@ -178,12 +178,17 @@ def _fields(data: dict[str, Any], kinds: Mapping[str, type[ExitConfig]], problem
 
 def _references(config: Config) -> Iterable[Problem]:
     for name, group in config.groups.items():
+        known = [*config.exits, *config.groups]
         for index, member in enumerate(group.exits):
-            if member not in config.exits:
-                yield Problem(f"groups.{name}.exits.{index}", f"no exit {member!r}", _nearest(member, config.exits))
+            if member not in known:
+                yield Problem(f"groups.{name}.exits.{index}", f"no exit {member!r}", _nearest(member, known))
         if len(set(group.exits)) != len(group.exits):
             yield Problem(f"groups.{name}.exits", "an exit stands here twice", "list each exit once")
-        yield from _hiding(config, name, group.exits)
+        if circle := _circle(config, [name]):
+            what = f"runs in a circle: {' → '.join(circle)}"
+            yield Problem(f"groups.{name}.exits", what, "let the last of these groups have exits only")
+        else:
+            yield from _hiding(config, name, _exits_of(config, name))
     if "default" not in config.groups and not any(exit_.hides for exit_ in config.exits.values()):
         what = "no exit is left for the group `default`: a direct one is used only where a group names it"
         yield Problem("exits", what, "write `groups: {default: {exits: […]}}`, if that is what you want")
@@ -205,6 +210,29 @@ def _allowed(config: Config, name: str, networks: Iterable[IPv4Network]) -> Iter
         for what, taken in own.items():
             if network.overlaps(taken):
                 yield Problem(f"exits.{name}.allow", f"{network} overlaps {what}, {taken}", "list smaller networks")
+
+
+def _circle(config: Config, way: list[str]) -> list[str] | None:
+    """Give a way from the first group of `way`, down to its last, and back to the first, if there is one."""
+    for member in config.groups[way[-1]].exits:
+        if member in config.exits or member not in config.groups:
+            continue
+        if member == way[0]:
+            return [*way, member]
+        if member not in way and (circle := _circle(config, [*way, member])):
+            return circle
+    return None
+
+
+def _exits_of(config: Config, group: str, above: tuple[str, ...] = ()) -> list[str]:
+    """Name the exits of a group and of the groups in it, as far as they are there."""
+    found = []
+    for member in config.groups[group].exits:
+        if member in config.groups and member not in config.exits:
+            found += [] if member in above else _exits_of(config, member, (*above, group))
+        else:
+            found.append(member)
+    return list(dict.fromkeys(found))
 
 
 def _hiding(config: Config, group: str, members: list[str]) -> Iterable[Problem]:

@@ -82,12 +82,18 @@ Network4 = Annotated[IPv4Network, BeforeValidator(_network)]
 Host = Annotated[str, AfterValidator(_host)]
 Server = Annotated[str, AfterValidator(_host), AfterValidator(_server)]
 Duration = Annotated[str, StringConstraints(pattern=_DURATION.pattern)]
+Milliseconds = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}(ms|s)$")]
 PublicKey = Annotated[str, AfterValidator(_key), Field(json_schema_extra={"pattern": f"^{_KEY.pattern}$"})]
 
 
 def seconds(duration: str) -> int:
     """Read a Duration, such as 45s, 50m or 8h."""
     return int(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+
+
+def milliseconds(duration: str) -> int:
+    """Read a time such as 120ms or 10s."""
+    return int(duration[:-2]) if duration.endswith("ms") else int(duration[:-1]) * 1000
 
 
 class Model(BaseModel):
@@ -241,13 +247,56 @@ class ExitConfig(Model):
         return self
 
 
-class GroupConfig(Model):
-    """Exits of which one is used at a time."""
+FailBack = Literal["never", "when-better"] | Duration
 
-    exits: list[Name] = Field(min_length=1, description="Names of exits, in order of preference.")
-    policy: Literal["failover"] = Field(
-        default="failover", description="failover: the first exit of the list that is open is used."
+
+class GroupConfig(Model):
+    """Exits that stand in for each other, or share their clients."""
+
+    exits: list[Name] = Field(min_length=1, description="Names of exits, or of other groups, in order of preference.")
+    policy: Literal["failover", "balance"] = Field(
+        default="failover",
+        description="failover: the first of the list that is good is used; balance: all that are good, each by a share"
+        " of the clients.",
     )
+    weights: dict[Name, Annotated[int, Field(ge=1, le=100)]] = Field(
+        default_factory=dict, description="With balance: how large each one's share is; 1 when not given."
+    )
+    fail_back: FailBack = Field(
+        default="when-better",
+        description="When a better exit is used again: when-better, as soon as it is good; a time such as 60s, once it"
+        " has been good for so long; never, not before the present one fails.",
+    )
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> GroupConfig:
+        if self.weights and self.policy != "balance":
+            raise ValueError("`weights` say how a balance shares: write `policy: balance` too")
+        if unknown := sorted(self.weights.keys() - set(self.exits)):
+            raise ValueError(f"`weights` has {', '.join(unknown)}, which is not among `exits`")
+        return self
+
+
+class FailoverConfig(Model):
+    """How soon an exit counts as lost, and when it may be used again: docs/tuning.md."""
+
+    suspect_after: Milliseconds = Field(
+        default="120ms", description="Silence after which new flows, and UDP, go elsewhere; a round trip comes on top."
+    )
+    dead_after: Milliseconds = Field(
+        default="650ms", description="Silence after which TCP connections are ended too; two round trips come on top."
+    )
+    hold_down: Milliseconds = Field(
+        default="10s",
+        description="How long a lost exit has to answer again before it is as good as others; doubled each time that it"
+        " is lost again soon.",
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> FailoverConfig:
+        if milliseconds(self.dead_after) <= milliseconds(self.suspect_after):
+            raise ValueError("`dead_after` has to be longer than `suspect_after`")
+        return self
 
 
 class ClientConfig(Model):
@@ -412,4 +461,5 @@ class Config(Model):
         description="The resolvers that are asked for the providers' names, outside any tunnel, and for nothing else;"
         " 9.9.9.9 and 1.1.1.1 when not given.",
     )
+    failover: FailoverConfig = FailoverConfig()
     network: NetworkConfig = NetworkConfig()

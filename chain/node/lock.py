@@ -301,6 +301,9 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
     asked = "meta nfproto ipv4" if state.dns.redirect else f"ip daddr {address}"
     return _replace(f"""\
   map client_group {{ type ipv4_addr : mark; }}
+  # A client's new connections go where its bucket of the group goes; its resolver's questions, where the group's do.
+  map client_bucket {{ type ipv4_addr : mark; }}
+  map bucket_exit {{ type mark : mark; }}
   map group_exit {{ type mark : mark; }}
   # Exits that have said they are locked and up: their marks, and where each one's packets may go and come from.
   set open_marks {{ type mark; }}
@@ -343,7 +346,8 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
     goto refuse
   }}
   chain choose {{
-    meta mark set meta mark map @group_exit
+    meta mark set ip saddr map @client_bucket
+    meta mark set meta mark map @bucket_exit
     ct mark set meta mark
     meta mark != @open_marks goto refuse
     meta l4proto tcp ct state new tcp flags & (syn | ack | rst) == ack reject with tcp reset
@@ -438,16 +442,24 @@ class Exits:
         return cls(up, frozenset(up))
 
 
-def entry_switch(exits: Exits, groups: Mapping[int, int], members: Iterable[tuple[int, int]]) -> str:
+@dataclass(frozen=True)
+class Choice:
+    """Which exit is used, by the mark of it."""
+
+    groups: Mapping[int, int]  # by a group's mark: for its resolver's questions
+    buckets: Mapping[int, int]  # by a bucket's mark: for new connections of the clients in it
+
+
+def entry_switch(exits: Exits, choice: Choice, members: Iterable[tuple[int, int]]) -> str:
     """Say which exits are open and which exit each group uses, in one transaction that repeats harmlessly.
 
-    `groups`: group's mark → its exit's mark. `members`: group's mark and exit's mark of every exit in a group; those
+    `members`: group's mark and exit's mark of every exit in a group; those
     not open are left out here.
     Its cost depends on exits and groups only, never on clients.
     """
     sets = ("open_marks", "open_links", "open_pairs", "open_members", "up_pairs", "suspect_marks")
     lines = [f"flush set {TABLE} {name}" for name in sets]
-    lines.append(f"flush map {TABLE} group_exit")
+    lines += [f"flush map {TABLE} group_exit", f"flush map {TABLE} bucket_exit"]
     if exits.up:
         lines.append(f"add element {TABLE} up_pairs {{ {_pairs(exits.up)} }}")
     if exits.suspect:
@@ -461,9 +473,10 @@ def entry_switch(exits: Exits, groups: Mapping[int, int], members: Iterable[tupl
         ]
     if staying := [f"{group} . {exit_}" for group, exit_ in members if exit_ in opened]:
         lines.append(f"add element {TABLE} open_members {{ {', '.join(staying)} }}")
-    if groups:
-        pairs = ", ".join(f"{group} : {exit_}" for group, exit_ in groups.items())
-        lines.append(f"add element {TABLE} group_exit {{ {pairs} }}")
+    for name, map_ in (("group_exit", choice.groups), ("bucket_exit", choice.buckets)):
+        if map_:
+            pairs = ", ".join(f"{mark} : {exit_}" for mark, exit_ in map_.items())
+            lines.append(f"add element {TABLE} {name} {{ {pairs} }}")
     return "\n".join(lines) + "\n"
 
 
@@ -494,11 +507,16 @@ def entry_close(mark: int, interface: str, groups: Iterable[int]) -> str:
     return "".join(f"add element {TABLE} {each}\ndelete element {TABLE} {each}\n" for each in elements)
 
 
-def entry_clients(state: DesiredState) -> str:
-    """Say which group each client is in, replacing what was said before, in one transaction."""
+def entry_clients(state: DesiredState, buckets: Mapping[str, int]) -> str:
+    """Say which group each client is in, replacing what was said before, in one transaction.
+
+    `buckets`: a client's name → the mark of its bucket of the group.
+    """
     marks = {group.name: group.mark for group in state.groups}
-    lines = [f"flush map {TABLE} client_group"]
+    lines = [f"flush map {TABLE} client_group", f"flush map {TABLE} client_bucket"]
     if state.clients:
         pairs = ", ".join(f"{client.address} : {marks[client.group]}" for client in state.clients)
         lines.append(f"add element {TABLE} client_group {{ {pairs} }}")
+        pairs = ", ".join(f"{client.address} : {buckets[client.name]}" for client in state.clients)
+        lines.append(f"add element {TABLE} client_bucket {{ {pairs} }}")
     return "\n".join(lines) + "\n"

@@ -23,6 +23,7 @@ from chain.node.kinds.wireguard import WireGuard
 from chain.render import render
 from chain.render.clients import client_config
 from chain.secret import PLACEHOLDER, Secret
+from tests.choices import all_by, buckets
 
 if TYPE_CHECKING:
     from chain.contract import DesiredState
@@ -106,10 +107,12 @@ def members(state: DesiredState) -> list[tuple[int, int]]:
 def locks(found: Topology) -> dict[str, str]:
     """Give the rulesets of both roles, each as it is when all is well."""
     links = {exit_.name: f"eth{index}" for index, exit_ in enumerate(found.exits, start=1)}
-    entry = lock.entry_lock(found.state, front="eth0", links=links) + lock.entry_clients(found.state)
+    entry = lock.entry_lock(found.state, front="eth0", links=links) + lock.entry_clients(
+        found.state, buckets(found.state)
+    )
     switch = lock.entry_switch(
         lock.Exits.well({exit_.mark: links[exit_.name] for exit_ in found.state.exits}),
-        {group.mark: found.state.exits[0].mark for group in found.state.groups},
+        all_by(found.state, dict.fromkeys((group.name for group in found.state.groups), found.state.exits[0].name)),
         members(found.state),
     )
     settings = next(exit_.settings for exit_ in found.exits if exit_.kind == "wireguard")

@@ -13,6 +13,7 @@ from chain.config import loader
 from chain.contract import MARK_PROBE, MARK_TUNNEL, Client, ExitSettings
 from chain.exits import REGISTRY, SETTINGS
 from chain.node import lock
+from tests.choices import all_by, buckets
 from tests.netns.ground import TRAFFIC, Namespace, acquaint, eventually, join, namespaces
 
 if TYPE_CHECKING:
@@ -61,10 +62,11 @@ def test_the_rulesets_of_every_example_load_and_repeating_them_changes_nothing(b
     links = {exit_.name: f"eth{index}" for index, exit_ in enumerate(found.exits, start=1)}
     state = found.state
     entry = lock.entry_lock(state, front="eth0", links=links)
-    clients = lock.entry_clients(state)
+    clients = lock.entry_clients(state, buckets(state))
     marks = {exit_.mark: links[exit_.name] for exit_ in state.exits}
-    switch = lock.entry_switch(lock.Exits.well(marks), {group.mark: state.exits[0].mark for group in state.groups}, [])
-    shut = lock.entry_switch(lock.Exits.well({}), {}, [])
+    chosen = all_by(state, {group.name: state.exits[0].name for group in state.groups})
+    switch = lock.entry_switch(lock.Exits.well(marks), chosen, [])
+    shut = lock.entry_switch(lock.Exits.well({}), all_by(state, {}), [])
     exits = [
         exit_lock(exit_.settings, server=server, entry_open=entry_open)
         for exit_ in found.exits
@@ -96,8 +98,9 @@ def test_ten_thousand_clients_load(bare: Namespace) -> None:
         Client(f"c{n}", "", f"10.13.{n // 250}.{n % 250 + 1}", "", state.groups[0].name) for n in range(10_000)
     )
     bare.nft(lock.entry_lock(state, front="eth0", links={}))
-    bare.nft(lock.entry_clients(replace(state, clients=clients)))
-    assert bare.run("nft", "list", "map", "inet", "vpn", "client_group").count(" : 0x") == 10_000
+    bare.nft(lock.entry_clients(full := replace(state, clients=clients), buckets(full)))
+    for name in ("client_group", "client_bucket"):
+        assert bare.run("nft", "list", "map", "inet", "vpn", name).count(" : 0x") == 10_000
 
 
 # Packets

@@ -13,6 +13,7 @@ from chain.config.models import Config
 from chain.contract import to_json
 from chain.exits import REGISTRY
 from chain.node import lock
+from tests.choices import all_by, buckets
 from tests.netns.ground import TRAFFIC, Namespace, acquaint, eventually, join, namespaces
 
 if TYPE_CHECKING:
@@ -136,7 +137,8 @@ class Fork:
 
     def lock(self) -> None:
         """Load the lock, all exits closed."""
-        self.entry.nft(lock.entry_lock(self.state, front="front0", links=self.links) + lock.entry_clients(self.state))
+        clients = lock.entry_clients(self.state, buckets(self.state))
+        self.entry.nft(lock.entry_lock(self.state, front="front0", links=self.links) + clients)
 
     def without_redirect(self) -> None:
         self.state = replace(self.state, dns=replace(self.state.dns, redirect=False))
@@ -145,10 +147,10 @@ class Fork:
     def use(self, name: str | None, *opened: str) -> None:
         """Open these exits and send the clients to one of them."""
         marks = {exit_.name: exit_.mark for exit_ in self.state.exits}
-        groups = {group.mark: marks[name] for group in self.state.groups} if name else {}
+        chosen = all_by(self.state, {group.name: name for group in self.state.groups} if name else {})
         members = [(group.mark, marks[member]) for group in self.state.groups for member in group.exits]
         up = {marks[exit_]: self.links[exit_] for exit_ in opened}
-        self.entry.nft(lock.entry_switch(lock.Exits.well(up), groups, members))
+        self.entry.nft(lock.entry_switch(lock.Exits.well(up), chosen, members))
 
     def ask(self) -> str:
         return self.client.talk("ask", CLIENT, INTERNET, PORT)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 REMOVED = set(os.environ.get("SABOTAGE", "").split(","))
 
@@ -60,14 +60,24 @@ def remove_peers() -> None:
     lock.exit_lock = always_open
     known: dict[str, Any] = {}
 
-    def all_open(exits: lock.Exits, groups: Mapping[int, int], members: Iterable[tuple[int, int]]) -> str:
+    def all_open(exits: lock.Exits, choice: lock.Choice, members: Iterable[tuple[int, int]]) -> str:
         if not known:
-            return entry_switch(exits, groups, members)
+            return entry_switch(exits, choice, members)
+        from chain.agent import choice as choices
+        from chain.contract import BUCKETS
+
         state, links = known["state"], known["links"]
         marks = {exit_.name: exit_.mark for exit_ in state.exits}
         return entry_switch(
             lock.Exits.well({marks[name]: interface for name, interface in links.items()}),
-            {group.mark: marks[group.exits[0]] for group in state.groups},
+            choices.marks(
+                state,
+                {
+                    (choices.key(group.name), bucket): group.exits[0]
+                    for group in state.groups
+                    for bucket in range(BUCKETS)
+                },
+            ),
             members,
         )
 

@@ -1,41 +1,75 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from chain.agent.choice import choose, kept_out
-from chain.contract import Client, Group
+from chain.agent import choice
+from chain.agent.choice import kept_out
+from chain.agent.failover import NEVER, Failover, Group, Judged, Member, Policy
+from chain.agent.verdict import Sensitivity, State
+from chain.contract import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chain.topology import Topology
 
-EXITS = ("a", "b", "c", "d")
+TEXT = """\
+entry: {endpoint: vpn.example.org}
+exits:
+  paris: {kind: l2tp, server: 192.0.2.1}
+  oslo: {kind: l2tp, server: 192.0.2.2}
+"""
+GROUPS = """\
+groups:
+  default: {exits: [oslo, eu], fail_back: never}
+  eu: {exits: [paris, oslo], policy: balance, weights: {paris: 3}}
+  slow: {exits: [paris], fail_back: 60s}
+"""
 
 
-def group(name: str, *exits: str) -> Group:
-    return Group(name, 0x101, exits, "10.213.15.1", 5301)
+def test_groups_are_handed_over_with_the_groups_in_them(built: Callable[[str], Topology]) -> None:
+    state = built(TEXT + GROUPS).state
+    assert choice.groups(state) == [
+        Group("@default", Policy.FAILOVER, (Member("oslo"), Member("@eu")), NEVER),
+        Group("@eu", Policy.BALANCE, (Member("paris", 3), Member("oslo")), 0.0),
+        Group("@slow", Policy.FAILOVER, (Member("paris"),), 60.0),
+    ]
 
 
-def test_the_first_open_exit_in_the_groups_own_order_is_used() -> None:
-    groups = [group("default", "a", "b"), group("far", "c", "b")]
-    assert choose(groups, {"a", "b", "c"}) == {"default": "a", "far": "c"}
-    assert choose(groups, {"b"}) == {"default": "b", "far": "b"}
-    assert choose(groups, {"c"}) == {"far": "c"}
-    assert choose(groups, set()) == {}
+def test_an_exit_and_a_group_may_have_one_name(built: Callable[[str], Topology]) -> None:
+    state = built(TEXT + "groups: {paris: {exits: [paris]}, default: {exits: [oslo]}}\n").state
+    assert Failover(choice.groups(state)).exits("@paris") == ("paris",)
 
 
-@given(st.permutations(EXITS), st.sets(st.sampled_from(EXITS)))
-def test_a_closed_exit_is_never_chosen_and_no_open_one_stands_before(order: list[str], opened: set[str]) -> None:
-    chosen = choose([group("default", *order)], opened).get("default")
-    assert (chosen is None) == (not opened)
-    if chosen is not None:
-        assert chosen in opened
-        assert not opened & set(order[: order.index(chosen)])
+def test_every_bucket_has_a_mark_of_its_own_and_clients_share_them_by_weight(
+    built: Callable[[str], Topology],
+) -> None:
+    state = built(TEXT + GROUPS).state
+    clients = tuple(Client(f"c{n}", "", "10.13.13.2", "fd00::2", "eu") for n in range(1000))
+    state = replace(state, clients=clients)
+    failover = Failover(choice.groups(state))
+    marks = {
+        choice.bucket_of(group, bucket)
+        for group in state.groups
+        for bucket in range(failover.buckets[choice.key(group.name)])
+    }
+    assert len(marks) == sum(failover.buckets.values())
+    switch = failover.handle(0.0, *(Judged(name, State.GOOD, "up") for name in ("paris", "oslo")))
+    assert switch is not None
+    chosen = choice.marks(state, switch.chosen)
+    exits = Counter(chosen.buckets[mark] for mark in choice.client_buckets(state, failover.buckets).values())
+    by_name = {exit_.name: exit_.mark for exit_ in state.exits}
+    assert exits == {by_name["paris"]: 750, by_name["oslo"]: 250}
+    # The resolver of the first group goes where its clients go.
+    assert chosen.groups[state.groups[0].mark] == by_name["oslo"]
+
+
+def test_what_is_asked_for_says_how_soon_an_exit_is_lost(built: Callable[[str], Topology]) -> None:
+    want = choice.sensitivity(built(TEXT + "failover: {suspect_after: 500ms, dead_after: 3s, hold_down: 1s}\n").state)
+    assert (want.suspect_after, want.suspect_at_most, want.dead_after, want.hold_down) == (0.5, 0.5, 3.0, 1.0)
+    assert choice.sensitivity(built(TEXT).state) == Sensitivity()
 
 
 def test_who_should_share_a_key_with_the_entry_and_does_not_is_kept_out(

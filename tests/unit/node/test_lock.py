@@ -9,6 +9,7 @@ import pytest
 
 from chain.contract import MARK_TUNNEL
 from chain.node import lock
+from tests.choices import buckets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +117,7 @@ def test_the_entry_starts_with_every_exit_closed(topology: Topology) -> None:
 def test_a_switch_costs_the_same_for_any_number_of_clients(topology: Topology) -> None:
     switch = lock.entry_switch(
         lock.Exits({0x1001: "eth1", 0x1002: "eth2", 0x1004: "eth4"}, frozenset({0x1001, 0x1002}), frozenset({0x1002})),
-        {0x101: 0x1001},
+        lock.Choice({0x101: 0x1001}, {0x10100: 0x1001, 0x10101: 0x1002}),
         [(0x101, 0x1001), (0x101, 0x1003), (0x102, 0x1002)],
     )
     assert switch.splitlines() == [
@@ -127,6 +128,7 @@ def test_a_switch_costs_the_same_for_any_number_of_clients(topology: Topology) -
         "flush set inet vpn up_pairs",
         "flush set inet vpn suspect_marks",
         "flush map inet vpn group_exit",
+        "flush map inet vpn bucket_exit",
         'add element inet vpn up_pairs { 4097 . "eth1", 4098 . "eth2", 4100 . "eth4" }',
         "add element inet vpn suspect_marks { 4098 }",
         "add element inet vpn open_marks { 4097, 4098 }",
@@ -134,18 +136,20 @@ def test_a_switch_costs_the_same_for_any_number_of_clients(topology: Topology) -
         'add element inet vpn open_pairs { 4097 . "eth1", 4098 . "eth2" }',
         "add element inet vpn open_members { 257 . 4097, 258 . 4098 }",
         "add element inet vpn group_exit { 257 : 4097 }",
+        "add element inet vpn bucket_exit { 65792 : 4097, 65793 : 4098 }",
     ]
-    assert "10.13.13.2" in lock.entry_clients(topology.state)
+    assert "10.13.13.2" in lock.entry_clients(topology.state, buckets(topology.state))
     assert "10.13.13.2" not in switch + entry_lock(topology)
 
 
 def test_with_no_exit_open_a_switch_only_closes() -> None:
-    assert "add" not in lock.entry_switch(lock.Exits.well({}), {}, [(0x101, 0x1001)])
+    assert "add" not in lock.entry_switch(lock.Exits.well({}), lock.Choice({}, {}), [(0x101, 0x1001)])
 
 
 def test_clients_of_before_are_forgotten(built: Callable[[str], Topology]) -> None:
     without = built(TEXT.partition("clients:")[0])
-    assert lock.entry_clients(without.state) == "flush map inet vpn client_group\n"
+    flushed = lock.entry_clients(without.state, buckets(without.state)).splitlines()
+    assert flushed == ["flush map inet vpn client_group", "flush map inet vpn client_bucket"]
 
 
 def test_what_clients_ask_others_is_redirected_unless_that_is_switched_off(built: Callable[[str], Topology]) -> None:
