@@ -242,6 +242,64 @@ def status(*, file: FileOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def switch(
+    *,
+    group: Annotated[str, typer.Argument(help="The group.", autocompletion=_completer("groups"))],
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[EXIT]", help="The exit that it is to use.", autocompletion=_completer("exits")),
+    ] = None,
+    file: FileOption = None,
+) -> None:
+    """Have a group use this exit while it is good, whatever its policy says; without EXIT, as its policy says again."""
+    from chain.api import steer
+
+    loaded, engine = _load(file)
+    steer.switch(loaded, engine, group, name)
+
+
+@app.command()
+def drain(
+    *,
+    name: Annotated[str, typer.Argument(metavar="EXIT", autocompletion=_completer("exits"))],
+    file: FileOption = None,
+) -> None:
+    """Send nothing new by an exit, until `chain undrain`. Connections that it carries stay."""
+    from chain.api import steer
+
+    loaded, engine = _load(file)
+    steer.drain(loaded, engine, name)
+
+
+@app.command()
+def undrain(
+    *,
+    name: Annotated[str, typer.Argument(metavar="EXIT", autocompletion=_completer("exits"))],
+    file: FileOption = None,
+) -> None:
+    """Let a drained exit be used again."""
+    from chain.api import steer
+
+    loaded, engine = _load(file)
+    steer.undrain(loaded, engine, name)
+
+
+@app.command()
+def events(
+    *,
+    file: FileOption = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what happens.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each as a JSON object, on a line of its own.")] = False,
+) -> None:
+    """Show how exits fared and where clients were sent, since the entry's start."""
+    from chain.api import steer
+
+    loaded, engine = _load(file)
+    for event in steer.events(loaded, engine, follow=follow):
+        typer.echo(json.dumps(event, ensure_ascii=False) if as_json else _event_line(event))
+
+
+@app.command()
 def render(
     *,
     file: FileOption = None,
@@ -575,6 +633,22 @@ def _print_steps(steps: Iterable[Step], *, as_json: bool) -> None:
         _print_json({"steps": lines})
     else:
         typer.echo("\n".join(lines) or "Nothing has to change.")
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"]))
+    match event["event"]:
+        case "exit":
+            text = f"exit {event['exit']}: {event['source'] or 'new'} → {event['target']} ({event['cause']})"
+        case "move":
+            share = "" if event["share"] == 1 else f" of {event['share']:.0%} of its clients"
+            way = f"{event['source'] or 'blocked'} → {event['target'] or 'blocked'}"
+            text = f"group {event['group']}{share}: {way} ({event['cause']})"
+        case "switch":
+            text = f"group {event['group']}: {event['exit'] or 'as its policy says'}, by hand"
+        case verb:
+            text = f"exit {event['exit']}: {verb}ed by hand"
+    return f"{moment}  {text}"
 
 
 def _print_exits(found: dict[str, Any]) -> None:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import nftables
 
-from chain.agent import choice, endpoints
+from chain.agent import choice, endpoints, memory
 from chain.agent.damping import Allowance
-from chain.agent.failover import Failover, Switch
+from chain.agent.failover import Drained, Failover, Pinned, Switch, Undrained
 from chain.agent.netfilter import Netfilter
 from chain.agent.nudge import Nudger
 from chain.agent.routes import Routes
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 HEALTH = Path(HEALTH_FILE)
-ENDPOINTS = Path(MEMORY_DIR, "endpoints.json")
+ENDPOINTS, STEERING = Path(MEMORY_DIR, "endpoints.json"), Path(MEMORY_DIR, "steering.json")
+BY_HAND = "by hand"
 REMEMBER_INTERVAL = 5.0
 LONGEST_WAIT = 60.0  # seconds
 CALL_INTERVAL, CALL_SECONDS = 2, 20.0
@@ -65,7 +66,8 @@ class Agent:
         self._now: Switch = Switch(frozenset(), {}, (), ())
         self._suspected: frozenset[int] = frozenset()
         self._woken = asyncio.Event()
-        self._remembered = endpoints.load(ENDPOINTS)
+        self._remembered: dict[str, str] = memory.load(ENDPOINTS)
+        self._steering = memory.load(STEERING)
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Do what one line says. Raises whatever its parts raise."""
@@ -73,6 +75,8 @@ class Agent:
             return {}
         if question["verb"] == "status":
             return self.status()
+        if question["verb"] in ("switch", "drain", "undrain"):
+            return self._steer(question)
         state = from_json(DesiredState, json.dumps(question["state"]))
         self._state, self._links = state, dict(question["links"])
         self._routes.install(state, self._links)
@@ -132,7 +136,7 @@ class Agent:
                 found = loaded | found
             if found != self._remembered:
                 try:
-                    endpoints.save(ENDPOINTS, found)
+                    memory.save(ENDPOINTS, dict(found))
                 except OSError as error:
                     log("agent", f"where clients are can't be remembered: {error.strerror}")
                 self._remembered = found
@@ -150,6 +154,7 @@ class Agent:
             if name not in self._watches:
                 self._watches[name] = Watch(exit_, source, wanted)
         self._failover = Failover(choice.groups(state), self._failover.chosen)
+        self._take_up_steering()
 
     def heard(self, name: str, report: ExitReport | None) -> None:
         """Take what an exit says, or that it is gone."""
@@ -197,12 +202,60 @@ class Agent:
 
     def _review(self, *, anew: bool = False) -> None:
         """Act on what the watches found. `anew`: whatever the kernel has been told."""
+        before = {name: watch.told for name, watch in self._watches.items()}
         events = [news for watch in self._watches.values() if (news := watch.news(anew=anew))]
+        for news in events:
+            if news.state is not before[news.exit]:
+                tell("exit", exit=news.exit, source=before[news.exit], target=news.state, cause=news.cause)
         switch = self._failover.handle(time.monotonic(), *events)
         if switch is None and self._suspects() != self._suspected:
             switch = replace(self._now, moves=(), died=())
         if switch is not None:
             self._switch(switch)
+
+    # By hand
+
+    def _steer(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Pin a group to an exit, or drain an exit, until told otherwise: also by the next agent. Raises ValueError."""
+        event: Pinned | Drained | Undrained
+        pins, drains = self._steering.setdefault("pins", {}), self._steering.setdefault("drains", [])
+        if question["verb"] == "switch":
+            group, name = question["group"], question["exit"]
+            event = Pinned(choice.key(group), name)
+            if choice.key(group) not in self._failover.buckets:
+                raise ValueError(f"no group {group}")
+        else:
+            name = question["exit"]
+            if name not in self._watches:
+                raise ValueError(f"no exit {name}")
+            event = (Drained if question["verb"] == "drain" else Undrained)(name, BY_HAND)
+        switch = self._failover.handle(time.monotonic(), event)
+        match event:
+            case Pinned(_, None):
+                pins.pop(group, None)
+            case Pinned():
+                pins[group] = name
+            case Drained():
+                drains += [] if name in drains else [name]
+            case Undrained():
+                drains[:] = [each for each in drains if each != name]
+        if switch is not None:
+            self._switch(switch)
+        try:
+            memory.save(STEERING, self._steering)
+        except OSError as error:
+            log("agent", f"what was chosen by hand can't be remembered: {error.strerror}")
+        tell(question["verb"], **{key: value for key, value in question.items() if key in ("group", "exit")})
+        return {}
+
+    def _take_up_steering(self) -> None:
+        """Hand on what was chosen by hand, as far as there still is such a group or exit."""
+        now = time.monotonic()
+        for name in self._steering.get("drains", ()):
+            self._failover.handle(now, Drained(name, BY_HAND))
+        for group, name in self._steering.get("pins", {}).items():
+            with contextlib.suppress(KeyError, ValueError):
+                self._failover.handle(now, Pinned(choice.key(group), name))
 
     def _suspects(self) -> frozenset[int]:
         return frozenset(watch.exit.mark for watch in self._watches.values() if watch.state is State.SUSPECT)
@@ -235,7 +288,10 @@ class Agent:
         for name in sorted(switch.opened ^ before.opened):
             log("agent", f"exit {name}: {'open' if name in switch.opened else 'closed'}")
         for move in switch.moves:
-            log("agent", f"group {choice.name(move.group)}: {move.target or 'blocked, no exit is open'} ({move.cause})")
+            group = choice.name(move.group)
+            log("agent", f"group {group}: {move.target or 'blocked, no exit is open'} ({move.cause})")
+            share = len(move.buckets) / self._failover.buckets[move.group]
+            tell("move", group=group, source=move.source, target=move.target, share=round(share, 3), cause=move.cause)
 
     def _heard_up(self) -> set[str]:
         return {name for name in self._watches if name in self._heard_of and self._heard_of[name].state == "up"}
@@ -352,6 +408,12 @@ def _client_status(state: DesiredState, exits: Mapping[str, str | None]) -> list
             }
         )
     return result
+
+
+def tell(event: str, **fields: Any) -> None:
+    """Tell the supervisor of an event, which keeps it for those who ask."""
+    sys.stdout.write(json.dumps({"event": {"time": round(time.time(), 3), "event": event, **fields}}) + "\n")
+    sys.stdout.flush()
 
 
 def _said(task: asyncio.Task[None]) -> None:

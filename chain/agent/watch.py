@@ -70,6 +70,11 @@ class Watch:
                 prober.ask(address, number)
         self.wake = verdict.wake
 
+    @property
+    def told(self) -> State | None:
+        """Give the state that was last told."""
+        return None if self._told is None else self._told.state
+
     def news(self, *, anew: bool) -> Judged | None:
         """Give the verdict, if it is another one than at the last time, or anew."""
         cause = UNKNOWN if self._verdict is None else self._verdict.cause

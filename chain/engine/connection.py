@@ -201,8 +201,8 @@ class Engine:
         found = self.sdk.containers.list(filters={"label": list(labels), "status": "running"})
         return found[0] if found else None
 
-    def ask_entry(self, chain: str, verb: str) -> dict[str, Any]:
-        """Run `chain-node VERB` in the entry. Raises ChainError (NOT_RUNNING) when it can't be asked."""
+    def ask_entry(self, chain: str, verb: str, *arguments: str) -> dict[str, Any]:
+        """Run `chain-node VERB ARGUMENTS` in the entry. Raises ChainError (NOT_RUNNING) when it can't be asked."""
         import docker
 
         entry = self.entry(chain)
@@ -210,7 +210,7 @@ class Engine:
         if entry is None:
             raise ChainError(Problem(f"chain {chain}", "the entry is not running", hint), ExitCode.NOT_RUNNING)
         try:
-            _, output = entry.exec_run(["chain-node", verb], demux=True)
+            _, output = entry.exec_run(["chain-node", verb, *arguments], demux=True)
         except docker.errors.APIError as error:
             raise ChainError(
                 Problem(f"chain {chain}", f"the entry can't be asked: {error.explanation}", hint), ExitCode.NOT_RUNNING

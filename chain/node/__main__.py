@@ -19,7 +19,9 @@ from chain.node.supervise import log
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-USAGE = "usage: chain-node run | apply | status | watch SECONDS | measure ORDER | check-kernel NAME… | look-at-host"
+USAGE = """\
+usage: chain-node run | apply | status | watch SECONDS | events SINCE | switch GROUP [EXIT] | drain EXIT | undrain EXIT
+       | measure ORDER | check-kernel NAME… | look-at-host"""
 
 
 def main() -> int:
@@ -30,6 +32,18 @@ def main() -> int:
             from chain.node import control
 
             code = control.call(verb)
+        case ["switch", group, *exits] if len(exits) <= 1:
+            from chain.node import control
+
+            code = control.call("switch", group=group, exit=exits[0] if exits else None)
+        case ["drain" | "undrain" as verb, name]:
+            from chain.node import control
+
+            code = control.call(verb, exit=name)
+        case ["events", since]:
+            from chain.node import control
+
+            code = control.call("events", since=int(since))
         case ["watch", seconds]:
             from chain.node import control
 

@@ -21,9 +21,9 @@ WATCH_INTERVAL = 0.2  # seconds between two looks of one watcher, which costs no
 WATCH_HEARTBEAT = 2.0  # seconds after which an unchanged status is printed again, so that the reader can keep time
 
 
-def call(verb: str) -> int:
+def call(verb: str, **fields: object) -> int:
     """Ask the resident runtime; print its answer as one line of JSON. 0 when it is no error."""
-    question: dict[str, object] = {"verb": verb}
+    question: dict[str, object] = {"verb": verb, **fields}
     if verb == "apply":
         from chain.node.entry import load_state, preshared_keys
 

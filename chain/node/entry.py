@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ PRIVATE_KEY = Path(SECRETS_DIR, "entry_private_key")
 # Order of the routing rules; the agent's rules, one per exit, lie between.
 RULE_TUNNEL, RULE_CLIENTS, RULE_RESOLVERS, RULE_NOWHERE = 100, 110, 900, 1000
 TABLE_RESOLVERS = 99
+MOST_EVENTS = 1000  # that are kept
 AGENT_PAUSE = 0.2  # seconds before a dead agent is started again
 AGENT_PATIENCE = 30.0  # seconds that it may take for an answer, on a slow machine, before it is ended
 
@@ -88,6 +90,8 @@ class Entry:
         self._answered_at = 0.0  # by the agent
         self._agent_rules = False  # it has taken its state, and answers
         self._broken: asyncio.Future[None]  # a state of the lock that could not be brought about
+        self._events: deque[dict[str, Any]] = deque(maxlen=MOST_EVENTS)
+        self._told = 0  # events so far
         self._asking = asyncio.Lock()
         self._questions = 0
 
@@ -296,6 +300,10 @@ class Entry:
                 while line := await agent.stdout.readline():
                     self._answered_at = time.monotonic()
                     answer: dict[str, Any] = json.loads(line)
+                    if "event" in answer:
+                        self._told += 1
+                        self._events.append({"number": self._told, **answer["event"]})
+                        continue
                     # An answer that came too late for its question is nobody's.
                     if answer.pop("id", None) == self._questions:
                         return answer
@@ -346,8 +354,11 @@ class Entry:
             if question["verb"] == "apply":
                 async with self._applying:
                     answer = await self._apply(question)
+            elif question["verb"] == "events":
+                await self._ask_agent(lambda: {"verb": "ping"})  # behind which all that happened has been told
+                answer = {"events": [each for each in self._events if each["number"] > question["since"]]}
             else:
-                answer = await self._ask_agent(lambda: {"verb": "status"})
+                answer = await self._ask_agent(lambda: question)
         except (OSError, RuntimeError, TimeoutError, ValueError, KeyError) as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         with contextlib.suppress(OSError):

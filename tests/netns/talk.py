@@ -105,6 +105,38 @@ def hold(source: str, target: str, port: str) -> None:
             print(errno.errorcode.get(error.errno or 0, "silence"), end="")
 
 
+def echo(source: str, target: str, port: str) -> None:
+    """Ask by UDP, wait for a line, and ask from the same port again."""
+    channel = open_udp(source)
+    channel.connect((target, int(port)))
+    channel.settimeout(SECONDS)
+    channel.send(b"x")
+    channel.recv(100)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    channel.send(b"x")
+    print(channel.recv(100).decode(), end="")
+
+
+def idle(source: str, target: str, port: str, count: str, seconds: str) -> None:
+    """Connect by TCP so many times, wait for a line, and say how many of them were reset within so many seconds."""
+    connections = [socket.create_connection((target, int(port)), SECONDS, (source, 0)) for _ in range(int(count))]
+    for connection in connections:
+        connection.recv(100)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    deadline, reset = time.monotonic() + float(seconds), 0
+    for connection in connections:
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        try:
+            connection.recv(100)
+        except ConnectionResetError:
+            reset += 1
+        except TimeoutError:
+            pass
+    print(reset, end="")
+
+
 def segments(source: str, target: str, port: str) -> None:
     """Send one bare TCP segment for each combination of flags that ends or begins a connection, and one of neither."""
     FIN, SYN, RST, ACK = 1, 2, 4, 16  # noqa: N806 - the field's own names
@@ -151,6 +183,8 @@ if __name__ == "__main__":
         "ask": ask,
         "connect": connect,
         "hold": hold,
+        "echo": echo,
+        "idle": idle,
         "segments": segments,
         "path-mtu": path_mtu,
     }

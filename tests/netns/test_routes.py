@@ -125,6 +125,7 @@ class Fork:
             after_front='oifname != { "wg0", "link1", "link2", "lo" }',
             after_links=f'oifname {{ "link1", "link2" }} {TRAFFIC}',
         )
+        entry.run("sysctl", "-q", "-w", "net/ipv4/ping_group_range=0 2147483647")  # as Docker has it
         entry.sysctl(ipv4__ip_forward=1, ipv4__conf__all__rp_filter=0, ipv4__conf__all__src_valid_mark=1)
         code = "import sys; from chain.node.netlink import set_lenient; [set_lenient(name) for name in sys.argv[1:]]"
         entry.python(code, "wg0", *self.links.values())
@@ -144,13 +145,20 @@ class Fork:
         self.state = replace(self.state, dns=replace(self.state.dns, redirect=False))
         self.lock()
 
-    def use(self, name: str | None, *opened: str) -> None:
-        """Open these exits and send the clients to one of them."""
+    def use(self, name: str | None, *opened: str, suspect: str = "", up: tuple[str, ...] = ()) -> None:
+        """Open these exits and send the clients to one of them. `up`: closed ones that say that they are up."""
         marks = {exit_.name: exit_.mark for exit_ in self.state.exits}
         chosen = all_by(self.state, {group.name: name for group in self.state.groups} if name else {})
         members = [(group.mark, marks[member]) for group in self.state.groups for member in group.exits]
-        up = {marks[exit_]: self.links[exit_] for exit_ in opened}
-        self.entry.nft(lock.entry_switch(lock.Exits.well(up), chosen, members))
+        exits = lock.Exits(
+            {marks[exit_]: self.links[exit_] for exit_ in (*opened, *up)},
+            open=frozenset(marks[exit_] for exit_ in opened),
+            suspect=frozenset(marks[exit_] for exit_ in opened if exit_ == suspect),
+        )
+        self.entry.nft(lock.entry_switch(exits, chosen, members))
+
+    def mark(self, name: str) -> int:
+        return next(exit_.mark for exit_ in self.state.exits if exit_.name == name)
 
     def ask(self) -> str:
         return self.client.talk("ask", CLIENT, INTERNET, PORT)
@@ -269,6 +277,106 @@ def test_a_client_that_nobody_knows_is_refused(fork: Fork) -> None:
         assert fork.client.talk("connect", "10.13.13.99", INTERNET, port) == "ECONNREFUSED"
     assert fork.client.talk("connect", "10.13.13.99", "10.13.13.1", DNS, 0.3) == "silence"
     assert fork.reached() == {"paris": False, "oslo": False}
+
+
+# What the agent itself asks and counts
+
+NUDGE = """\
+import sys
+from chain.agent.netfilter import Netfilter
+from chain.agent.nudge import Nudger
+flows = Netfilter().tcp_flows(int(sys.argv[1]))
+Nudger().nudge(flows)
+print(len(flows))
+"""
+PROBE = """\
+import asyncio, sys
+from chain.agent.prober import Prober
+
+async def main():
+    answers = set()
+    prober = Prober("10.13.13.1", int(sys.argv[1]), names=False, answered=lambda number, at: answers.add(number))
+    for number in (1, 2, 65535):
+        prober.ask(sys.argv[2], number)
+    try:
+        async with asyncio.timeout(float(sys.argv[3])):
+            while len(answers) < 3:
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        pass
+    prober.close()
+    print(sorted(answers))
+
+asyncio.run(main())
+"""
+COUNTERS = """\
+import json
+from chain.agent.netfilter import Netfilter
+print(json.dumps(Netfilter().counters()))
+"""
+IDLE = 100
+
+
+def test_what_is_idle_on_a_dead_exit_is_reset(fork: Fork) -> None:
+    fork.use("paris", "paris", "oslo")
+    with fork.client.begin("idle", CLIENT, INTERNET, PORT, IDLE, 5) as held:
+        fork.use("oslo", "oslo", up=("paris",))
+        assert fork.entry.python(NUDGE, str(fork.mark("paris"))).strip() == str(IDLE)
+        assert held.communicate("go on\n")[0] == str(IDLE)
+
+
+def test_without_a_nudge_it_is_not_which_shows_that_this_test_can_fail(fork: Fork) -> None:
+    fork.use("paris", "paris", "oslo")
+    with fork.client.begin("idle", CLIENT, INTERNET, PORT, IDLE, 1) as held:
+        fork.use("oslo", "oslo", up=("paris",))
+        assert held.communicate("go on\n")[0] == "0"
+
+
+def test_connections_by_another_exit_are_left_alone(fork: Fork) -> None:
+    fork.use("paris", "paris", "oslo")
+    with fork.client.begin("idle", CLIENT, INTERNET, PORT, IDLE, 1) as held:
+        assert fork.entry.python(NUDGE, str(fork.mark("oslo"))).strip() == "0"
+        # One that is nudged though its exit is open hears its own answer's answer, and goes on.
+        assert fork.entry.python(NUDGE, str(fork.mark("paris"))).strip() == str(IDLE)
+        assert held.communicate("go on\n")[0] == "0"
+
+
+def test_udp_leaves_a_suspect_exit_and_tcp_stays(fork: Fork) -> None:
+    fork.use("paris", "paris", "oslo")
+    source = (CLIENT, INTERNET, PORT)
+    with fork.client.begin("hold", *source) as held, fork.client.begin("echo", *source) as echoed:
+        fork.use("oslo", "paris", "oslo", suspect="paris")
+        paris = fork.exits["paris"].seen("before_client")
+        oslo = fork.exits["oslo"].seen("before_client")
+        assert echoed.communicate("go on\n")[0] == CLIENT
+        assert fork.exits["paris"].seen("before_client") == paris
+        assert fork.exits["oslo"].seen("before_client") > oslo
+        assert held.communicate("go on\n")[0] == CLIENT
+        assert fork.exits["paris"].seen("before_client") > paris
+
+
+def test_questions_of_the_agent_go_by_the_exit_that_they_are_about_if_it_is_up(fork: Fork) -> None:
+    fork.use("paris", "paris", up=("oslo",))
+    for name in ("paris", "oslo"):
+        assert fork.entry.python(PROBE, str(fork.mark(name)), INTERNET, "5").strip() == "[1, 2, 65535]"
+    fork.use("paris", "paris")
+    assert fork.entry.python(PROBE, str(fork.mark("oslo")), INTERNET, "0.3").strip() == "[]"
+    assert fork.entry.seen("after_front") == 0
+
+
+def test_clients_packets_are_counted_by_exit_and_the_agents_own_are_not(fork: Fork) -> None:
+    fork.use("paris", "paris", "oslo")
+    paris, oslo = fork.mark("paris"), fork.mark("oslo")
+    fork.client.talk("send", CLIENT, INTERNET, PORT, COUNT)
+    fork.entry.python(PROBE, str(paris), INTERNET, "5")
+
+    def counted() -> dict[str, int]:
+        found: dict[str, int] = json.loads(fork.entry.python(COUNTERS))
+        return found
+
+    eventually(lambda: counted()[lock.came_by(paris)] == COUNT, "all answers have come")
+    assert counted()[lock.sent_by(paris)] == COUNT
+    assert (counted()[lock.sent_by(oslo)], counted()[lock.came_by(oslo)]) == (0, 0)
 
 
 # Names

@@ -1,12 +1,6 @@
 from __future__ import annotations
 
-import stat
-from typing import TYPE_CHECKING
-
 from chain.agent import endpoints
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NOW = 1_700_000_000
 
@@ -32,14 +26,3 @@ def test_only_clients_without_a_handshake_are_lost() -> None:
     text = dump(("back", "203.0.113.7:4711", NOW), ("silent", "(none)", 0))
     remembered = {"back": "203.0.113.7:4711", "silent": "203.0.113.8:4711", "removed": "203.0.113.9:4711"}
     assert endpoints.lost(text, remembered) == {"silent": "203.0.113.8:4711"}
-
-
-def test_what_is_saved_is_read_again_and_is_nobody_elses(tmp_path: Path) -> None:
-    file = tmp_path / "endpoints.json"
-    assert endpoints.load(file) == {}
-    endpoints.save(file, {"key": "203.0.113.7:4711"})
-    assert endpoints.load(file) == {"key": "203.0.113.7:4711"}
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    for broken in ("", "[]", "{"):
-        file.write_text(broken)
-        assert endpoints.load(file) == {}

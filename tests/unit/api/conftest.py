@@ -47,8 +47,8 @@ class ScriptedEngine(Engine):
     def entry(self, chain: str) -> Container | None:
         return SimpleNamespace(name=chain) if self.statuses[0] else None
 
-    def ask_entry(self, chain: str, verb: str) -> dict[str, Any]:
-        self.asked.append(verb)
+    def ask_entry(self, chain: str, verb: str, *arguments: str) -> dict[str, Any]:
+        self.asked.append(" ".join([verb, *arguments]))
         answer = self.applied
         if verb == "status":
             answer = (self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]) or {}
