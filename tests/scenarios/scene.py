@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 UDP_ECHO = "7"
 PORT, POOL = 51821, "10.214.0.0/20"
-# Both ends and everything between share the processors of one machine: its hiccups are not to look like an exit's. Tests
-# of failover itself have the usual values.
+# Both ends and everything between share the processors of one machine: its hiccups are not to look like an exit's.
+# Tests of failover itself have the usual values.
 PATIENT = {"suspect_after": "2s", "dead_after": "6s", "hold_down": "200ms"}
 FAR_HOST, FAR_CLIENT = "198.18.4.1", "198.18.4.2"
 

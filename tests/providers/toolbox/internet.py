@@ -180,6 +180,18 @@ async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         writer.close()
 
 
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send back what comes, and stay for as long as the other side does."""
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass  # it has gone
+    finally:
+        writer.close()
+
+
 def start_knot() -> None:
     """Start the signer; returns when its zone is signed."""
     KNOT.mkdir(exist_ok=True)
@@ -208,6 +220,7 @@ async def main() -> None:
     await asyncio.start_server(partial(dns_stream, "TCP"), ADDRESS, 53)
     await asyncio.start_server(partial(dns_stream, "TLS"), ADDRESS, 853, ssl=tls)
     await asyncio.start_server(http, ADDRESS, 443, ssl=tls)
+    await asyncio.start_server(echo, ADDRESS, 7)
     server = await asyncio.start_server(http, ADDRESS, 80)
     print("ready", flush=True)
     await server.serve_forever()

@@ -1,0 +1,160 @@
+"""A client that notices every gap: in one UDP stream that goes on and on, in new flows, and in idle connections.
+
+Arguments: the internet's address, packets a second, idle TCP connections, token. It answers a line on its standard
+input with a line of JSON of what happened since the line before: gaps of the stream and of the new flows, and resets.
+Times are those of the kernel's monotonic clock, in milliseconds, and the same in all containers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+HOST, RATE, IDLE, TOKEN = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+ECHO_PORT = 7
+FLOW_INTERVAL = 0.01  # seconds between two new flows
+FLOW_LIFE = 3.0  # seconds that one waits for its answer
+CONNECT_SECONDS = 2.0
+
+
+def clock() -> float:
+    return time.monotonic() * 1e3
+
+
+@dataclass
+class Series:
+    """Numbered packets, and which of them were answered: what was not, between two that were, is a gap."""
+
+    sent: dict[int, float] = field(default_factory=dict)  # not answered yet
+    last: int = -1  # the last number that was answered
+    count: int = 0
+    answers: int = 0
+    late: int = 0  # answered after a later one
+    gaps: list[dict[str, float]] = field(default_factory=list)
+
+    def ask(self) -> int:
+        self.sent[self.count] = clock()
+        self.count += 1
+        return self.count - 1
+
+    def answer(self, number: int) -> None:
+        if self.sent.pop(number, None) is None:
+            return
+        self.answers += 1
+        if number < self.last:
+            self.late += 1
+            return
+        missing = [each for each in range(self.last + 1, number) if each in self.sent]
+        if missing:
+            self.gaps.append({"from": self.sent[missing[0]], "until": clock(), "lost": len(missing)})
+        self.last = number
+
+    def forget(self) -> None:
+        """Forget what will not be answered any more."""
+        limit = clock() - FLOW_LIFE * 1e3
+        for number in [each for each, at in self.sent.items() if at < limit and each < self.last]:
+            del self.sent[number]
+
+    def told(self) -> dict[str, Any]:
+        found = {"sent": self.count, "answered": self.answers, "late": self.late, "gaps": self.gaps}
+        self.gaps = []
+        return found
+
+
+class Stopwatch:
+    def __init__(self) -> None:
+        self.stream, self.flows = Series(), Series()
+        self.resets: list[dict[str, float]] = []
+        self._poll = select.epoll()
+        self._channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        self._channel.setblocking(False)  # noqa: FBT003 - the socket module's signature
+        self._channel.connect((HOST, ECHO_PORT))
+        self._open: dict[int, tuple[int, float, socket.socket]] = {}  # new flows, until they are answered or old
+        self._idle: dict[int, tuple[float, socket.socket]] = {}
+        self._poll.register(self._channel, select.EPOLLIN)
+        self._poll.register(sys.stdin, select.EPOLLIN)
+
+    def run(self) -> None:
+        """Go on until standard input ends."""
+        next_stream = next_flow = next_idle = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now >= next_stream:
+                with contextlib.suppress(OSError):  # refused, or no buffer left: no answer either
+                    self._channel.send(f"{TOKEN} {self.stream.ask()} ".encode())
+                next_stream = max(next_stream + 1 / RATE, now - 0.05)
+            if now >= next_flow:
+                self._begin_flow(now)
+                next_flow = max(next_flow + FLOW_INTERVAL, now - 0.05)
+            if len(self._idle) < IDLE and now >= next_idle:
+                self._connect()
+                next_idle = now + 0.02
+            for number, _ in self._poll.poll(max(0.0, min(next_stream, next_flow) - time.monotonic())):
+                if number == sys.stdin.fileno():
+                    if not sys.stdin.readline():
+                        return
+                    print(json.dumps(self._told()), flush=True)
+                else:
+                    self._hear(number)
+
+    def _begin_flow(self, now: float) -> None:
+        number, flow = self.flows.ask(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        flow.setblocking(False)  # noqa: FBT003 - likewise
+        with contextlib.suppress(OSError):
+            flow.connect((HOST, ECHO_PORT))
+            flow.send(f"{TOKEN} {number} ".encode())
+        self._poll.register(flow, select.EPOLLIN)
+        self._open[flow.fileno()] = number, now, flow
+        for place, (_, began, old) in list(self._open.items()):
+            if began > now - FLOW_LIFE:
+                break  # they stand in order
+            del self._open[place]
+            old.close()
+        self.stream.forget()
+        self.flows.forget()
+
+    def _connect(self) -> None:
+        with contextlib.suppress(OSError):
+            connection = socket.create_connection((HOST, ECHO_PORT), CONNECT_SECONDS)
+            connection.setblocking(False)  # noqa: FBT003 - likewise
+            self._idle[connection.fileno()] = clock(), connection
+            self._poll.register(connection, select.EPOLLIN)
+
+    def _hear(self, number: int) -> None:
+        if number == self._channel.fileno():
+            with contextlib.suppress(OSError):
+                while True:
+                    # The answer holds our own packet.
+                    self.stream.answer(int(self._channel.recv(2048).split(b" ")[1]))
+        elif number in self._open:
+            of, _, flow = self._open.pop(number)
+            with contextlib.suppress(OSError):
+                flow.recv(2048)
+                self.flows.answer(of)
+            flow.close()
+        elif number in self._idle:  # nothing is ever sent to these: this is their end
+            opened, connection = self._idle.pop(number)
+            connection.close()
+            self.resets.append({"opened": opened, "reset": clock()})
+
+    def _told(self) -> dict[str, Any]:
+        resets, self.resets = self.resets, []
+        return {
+            "now": clock(),
+            "stream": self.stream.told(),
+            "flows": self.flows.told(),
+            "idle": len(self._idle),
+            "resets": resets,
+        }
+
+
+stopwatch = Stopwatch()
+print("ready", flush=True)
+stopwatch.run()
