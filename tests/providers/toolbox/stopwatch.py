@@ -20,7 +20,6 @@ HOST, RATE, IDLE, TOKEN = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys
 ECHO_PORT = 7
 FLOW_INTERVAL = 0.01  # seconds between two new flows
 FLOW_LIFE = 3.0  # seconds that one waits for its answer
-CONNECT_SECONDS = 2.0
 
 
 def clock() -> float:
@@ -77,6 +76,7 @@ class Stopwatch:
         self._channel.setblocking(False)  # noqa: FBT003 - the socket module's signature
         self._channel.connect((HOST, ECHO_PORT))
         self._open: dict[int, tuple[int, float, socket.socket]] = {}  # new flows, until they are answered or old
+        self._connecting: dict[int, socket.socket] = {}
         self._idle: dict[int, tuple[float, socket.socket]] = {}
         self._poll.register(self._channel, select.EPOLLIN)
         self._poll.register(sys.stdin, select.EPOLLIN)
@@ -93,7 +93,7 @@ class Stopwatch:
             if now >= next_flow:
                 self._begin_flow(now)
                 next_flow = max(next_flow + FLOW_INTERVAL, now - 0.05)
-            if len(self._idle) < IDLE and now >= next_idle:
+            if len(self._idle) + len(self._connecting) < IDLE and now >= next_idle:
                 self._connect()
                 next_idle = now + 0.02
             for number, _ in self._poll.poll(max(0.0, min(next_stream, next_flow) - time.monotonic())):
@@ -121,11 +121,11 @@ class Stopwatch:
         self.flows.forget()
 
     def _connect(self) -> None:
-        with contextlib.suppress(OSError):
-            connection = socket.create_connection((HOST, ECHO_PORT), CONNECT_SECONDS)
-            connection.setblocking(False)  # noqa: FBT003 - likewise
-            self._idle[connection.fileno()] = clock(), connection
-            self._poll.register(connection, select.EPOLLIN)
+        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        connection.setblocking(False)  # noqa: FBT003 - likewise
+        connection.connect_ex((HOST, ECHO_PORT))
+        self._connecting[connection.fileno()] = connection
+        self._poll.register(connection, select.EPOLLOUT)
 
     def _hear(self, number: int) -> None:
         if number == self._channel.fileno():
@@ -139,6 +139,13 @@ class Stopwatch:
                 flow.recv(2048)
                 self.flows.answer(of)
             flow.close()
+        elif number in self._connecting:
+            connection = self._connecting.pop(number)
+            if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                connection.close()
+            else:
+                self._idle[number] = clock(), connection
+                self._poll.modify(connection, select.EPOLLIN)
         elif number in self._idle:  # nothing is ever sent to these: this is their end
             opened, connection = self._idle.pop(number)
             connection.close()
