@@ -219,12 +219,12 @@ def trades() -> list[Trade]:
     for after in SUSPECT_AFTER:
         fixed = Sensitivity(suspect_after=after, suspect_at_most=after)
         found.append(Trade("bursts of 50 ms, fixed", bursts, fixed, dead=False))
-        found.append(Trade("bursts of 50 ms", bursts, Sensitivity(suspect_after=after), dead=False))
+        found.append(Trade("bursts of 50 ms, learned", bursts, Sensitivity(suspect_after=after), dead=False))
         found.append(Trade("5 % lost each way", even, fixed, dead=False))
     for after in DEAD_AFTER:
         fixed = Sensitivity(dead_after=after, dead_at_most=after)
         found.append(Trade("bursts of 200 ms, fixed", long, fixed, dead=True))
-        found.append(Trade("bursts of 200 ms", long, Sensitivity(dead_after=after), dead=True))
+        found.append(Trade("bursts of 200 ms, learned", long, Sensitivity(dead_after=after), dead=True))
         found.append(Trade("stalls of 500 ms, fixed", stalls, fixed, dead=True))
     return found
 
@@ -337,7 +337,7 @@ class Bench:
 
     def draw(self) -> str:
         """Draw what a shorter wait costs."""
-        found = {one: self._pool.submit(trade, one, self._days, self._count) for one in trades()}
+        found = {one: self._pool.submit(trade, one, self._days, max(self._count // 3, 10)) for one in trades()}
         curves: dict[bool, dict[str, list[Point]]] = {False: {}, True: {}}
         for one, running in found.items():
             speed, a_day = running.result()
@@ -370,7 +370,7 @@ def main() -> None:
 {wanted.count} faults of each kind, each at a random moment and place of the path.
 
 {bench.false_alarms()}
-{wanted.days:g} simulated days of each kind of path and round-trip time, quiet and with 50 answered packets a second.
+Simulated days of each kind of path and round-trip time, quiet and with 50 answered packets a second: {wanted.days:g}.
 
 {traffic()}
 In a WireGuard tunnel over IPv4, outer headers included.
