@@ -75,7 +75,8 @@ class Exit:
         self._server: str | None = None
         self._senders: dict[str, lock.Sender] = {}  # by interface, the entry first
         self._parent: ExitReport | None = None  # of the exit that this one runs through
-        self._parent_changed = asyncio.Event()
+        self._way_changed = asyncio.Event()  # that parent, or the uplink's carrier
+        self._carrier: netlink.Carrier
         self._state, self._since = "locked", time.time()
         self._found, self._warning = Diagnosis("starting"), Diagnosis("")
         self._address = ""
@@ -96,6 +97,7 @@ class Exit:
         self._load_lock()
         self._take_identity()
         HEALTH.unlink(missing_ok=True)
+        self._carrier = netlink.Carrier(self._uplink, self._way_changed.set)
         log("exit", "locked")
         self._broken = asyncio.get_running_loop().create_future()
         if via := self._settings.uplink.link:
@@ -204,7 +206,7 @@ class Exit:
 
     def _parent_said(self, _: str, report: ExitReport | None) -> None:
         before, self._parent = self._parent_up, report
-        self._parent_changed.set()
+        self._way_changed.set()
         if self._parent_up != before:
             try:
                 nft(lock.opened("ready", self._uplink, on=self._parent_up))
@@ -213,10 +215,17 @@ class Exit:
                 if not self._broken.done():
                     self._broken.set_exception(error)
 
-    async def _parent_lost(self) -> None:
-        while self._parent_up:
-            self._parent_changed.clear()
-            await self._parent_changed.wait()
+    def _no_way(self) -> Diagnosis | None:
+        """Say why nothing can be sent to the server, if that is so."""
+        if not self._carrier.there:
+            return causes.NO_CARRIER.found()
+        return self._parent_fails() if self._settings.uplink.via and not self._parent_up else None
+
+    async def _way_lost(self) -> Diagnosis:
+        while (found := self._no_way()) is None:
+            self._way_changed.clear()
+            await self._way_changed.wait()
+        return found
 
     def _parent_fails(self) -> Diagnosis:
         why = self._parent.cause if self._parent else "it says nothing"
@@ -285,10 +294,10 @@ class Exit:
         attempt = 0
         while True:
             attempt += 1
-            while self._settings.uplink.via and not self._parent_up:
-                self._become("down", self._parent_fails())
-                self._parent_changed.clear()
-                await self._parent_changed.wait()
+            while found := self._no_way():
+                self._become("down", found)
+                self._way_changed.clear()
+                await self._way_changed.wait()
                 attempt = 1
             # With the cause of the last loss, for as long as nothing better is known.
             self._become("dialling", self._found)
@@ -311,18 +320,16 @@ class Exit:
 
     async def _one_tunnel(self) -> None:
         """Dial, and stay until the tunnel is lost; always ends by raising, most often DialError."""
-        working = [asyncio.create_task(self._tunnel())]
-        if self._settings.uplink.via:
-            working.append(asyncio.create_task(self._parent_lost()))
+        tunnel, way = asyncio.create_task(self._tunnel()), asyncio.create_task(self._way_lost())
         try:
-            done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
-            if working[0] in done:
-                working[0].result()
-            raise DialError(self._parent_fails())
+            await asyncio.wait((tunnel, way), return_when=asyncio.FIRST_COMPLETED)
+            if tunnel.done():
+                tunnel.result()
+            raise DialError(way.result())
         finally:
-            for task in working:
+            for task in (tunnel, way):
                 task.cancel()
-            await asyncio.wait(working)
+            await asyncio.wait((tunnel, way))
 
     async def _tunnel(self) -> None:
         try:

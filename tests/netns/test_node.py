@@ -45,6 +45,31 @@ def test_a_probe_carries_its_mark_and_stays_in_its_interface(pair: tuple[Namespa
     assert (near.seen("after_probe"), near.seen("after_other")) == (1, 0)
 
 
+CARRIER = """\
+import asyncio, subprocess
+from chain.node.netlink import Carrier
+async def scene():
+    changed = asyncio.Event()
+    carrier = Carrier("near0", changed.set)
+    said = [carrier.there]
+    for state in ("down", "up"):
+        changed.clear()
+        subprocess.run(["ip", "link", "set", "dev", "other0", "up"], check=True)  # another one's does not count
+        subprocess.run(["ip", "link", "set", "dev", "far0", state], check=True)
+        await asyncio.wait_for(changed.wait(), 5)
+        said.append(carrier.there)
+    print(said)
+asyncio.run(scene())
+"""
+
+
+def test_a_carrier_that_goes_and_comes_is_noticed() -> None:
+    with namespaces("near") as (near,):
+        join(near, "near0", near, "far0")
+        near.ip("link add other0 type veth peer name other1")
+        assert near.python(CARRIER) == "[True, False, True]\n"
+
+
 CONNECT = """\
 import asyncio, sys
 from chain.node.probe import connect

@@ -46,6 +46,12 @@ NO_WAY = Cause(
     "look at the exit's `uplink`: its network must exist and its gateway must be right; without one, look whether the"
     " host itself has a way out",
 )
+NO_CARRIER = Cause(
+    "",
+    "no-carrier",
+    "the uplink has no carrier: its network's other end is down",
+    "look at the network that the exit's `uplink` names, or at the host's Docker; it dials when there is one again",
+)
 UNREACHABLE = Cause(
     "",
     "unreachable",
