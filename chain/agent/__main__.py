@@ -146,13 +146,13 @@ class Agent:
     def _watch(self, state: DesiredState) -> None:
         """Watch exactly these exits; of those that stay, everything is remembered."""
         exits = {exit_.name: exit_ for exit_ in state.exits if exit_.name in self._links}
-        source, wanted = state.address.partition("/")[0], choice.sensitivity(state)
-        for name in list(self._watches):
-            if self._watches[name].exit != exits.get(name) or self._watches[name].wanted != wanted:
+        source = state.address.partition("/")[0]
+        for name, watch in list(self._watches.items()):
+            if watch.exit != exits.get(name) or watch.wanted != choice.sensitivity(state, name):
                 self._watches.pop(name).close()
         for name, exit_ in exits.items():
             if name not in self._watches:
-                self._watches[name] = Watch(exit_, source, wanted)
+                self._watches[name] = Watch(exit_, source, choice.sensitivity(state, name))
         self._failover = Failover(choice.groups(state), self._failover.chosen)
         self._take_up_steering()
 

@@ -34,15 +34,24 @@ def groups(state: DesiredState) -> list[Group]:
     ]
 
 
-def sensitivity(state: DesiredState) -> Sensitivity:
-    """Give what makes an exit suspect or dead."""
-    want = state.sensitivity
-    usual = Sensitivity()
+# Seconds of silence that end the connections of an exit which no other can stand in for.
+ALONE_DEAD_AFTER = 5.0
+
+
+def sensitivity(state: DesiredState, exit_: str) -> Sensitivity:
+    """Give what makes an exit suspect or dead.
+
+    Where no other can stand in for it, nothing is won by ending its connections soon: many an outage is over before
+    they would give up by themselves.
+    """
+    want, usual = state.sensitivity, Sensitivity()
+    alone = all(group.exits == (exit_,) for group in state.groups if exit_ in group.exits)
+    dead_after = max(want.dead_after, ALONE_DEAD_AFTER) if alone else want.dead_after
     return Sensitivity(
         suspect_after=want.suspect_after,
         suspect_at_most=max(want.suspect_after, usual.suspect_at_most),
-        dead_after=want.dead_after,
-        dead_at_most=max(want.dead_after, usual.dead_at_most),
+        dead_after=dead_after,
+        dead_at_most=max(dead_after, usual.dead_at_most),
         hold_down=want.hold_down,
     )
 

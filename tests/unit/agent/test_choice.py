@@ -67,9 +67,17 @@ def test_every_bucket_has_a_mark_of_its_own_and_clients_share_them_by_weight(
 
 
 def test_what_is_asked_for_says_how_soon_an_exit_is_lost(built: Callable[[str], Topology]) -> None:
-    want = choice.sensitivity(built(TEXT + "failover: {suspect_after: 500ms, dead_after: 3s, hold_down: 1s}\n").state)
+    state = built(TEXT + "failover: {suspect_after: 500ms, dead_after: 3s, hold_down: 1s}\n").state
+    want = choice.sensitivity(state, "paris")
     assert (want.suspect_after, want.suspect_at_most, want.dead_after, want.hold_down) == (0.5, 0.5, 3.0, 1.0)
-    assert choice.sensitivity(built(TEXT).state) == Sensitivity()
+    assert choice.sensitivity(built(TEXT).state, "paris") == Sensitivity()
+
+
+def test_an_exit_that_no_other_stands_in_for_is_given_more_time(built: Callable[[str], Topology]) -> None:
+    text = TEXT + "groups: {default: {exits: [paris]}, both: {exits: [paris, oslo]}, far: {exits: [oslo]}}\n"
+    assert choice.sensitivity(built(text).state, "oslo") == Sensitivity()
+    alone = text.replace("[paris, oslo]", "[paris]")
+    assert choice.sensitivity(built(alone).state, "oslo").dead_after == choice.ALONE_DEAD_AFTER
 
 
 def test_who_should_share_a_key_with_the_entry_and_does_not_is_kept_out(
