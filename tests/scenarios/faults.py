@@ -91,16 +91,21 @@ def _silence(seconds: float) -> Fault:
     return act
 
 
-def _uplink_cut(chain: Chain, world: World, ground: Ground) -> None:
-    """Take the carrier off the exit's uplink for a while, at the host's end."""
-    container = chain.container("exit-paris")
+def uplinks_end(chain: Chain, world: World, exit_: str, network: str) -> str:
+    """Name the host's end of an exit's uplink, which is in that network."""
+    container = chain.container(f"exit-{exit_}")
     networks = json.loads(docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", container))
-    mac = networks[ground.preferred.network]["MacAddress"]
+    mac = networks[network]["MacAddress"]
     pid = docker("inspect", "-f", "{{.State.Pid}}", container).strip()
     links = json.loads(world.exec("observer", "nsenter", "-t", pid, "-n", "ip", "-json", "link"))
     peer = next(link["link_index"] for link in links if link.get("address") == mac)
     here = json.loads(world.exec("observer", "ip", "-json", "link"))
-    name = next(link["ifname"] for link in here if link["ifindex"] == peer)
+    return str(next(link["ifname"] for link in here if link["ifindex"] == peer))
+
+
+def _uplink_cut(chain: Chain, world: World, ground: Ground) -> None:
+    """Take the carrier off the exit's uplink for a while, at the host's end."""
+    name = uplinks_end(chain, world, "paris", ground.preferred.network)
     world.exec("observer", "ip", "link", "set", name, "down")
     try:
         time.sleep(ABSENT_SECONDS)  # it is the fault itself that lasts so long

@@ -365,7 +365,7 @@ def l2tp_files(world: World, name: str) -> dict[str, str]:
     return {f"{name}_{role}": value for role, value in world.l2tp_secrets().items()}
 
 
-def two_exits(world: World, ground: Ground) -> Chain:
+def two_exits(world: World, ground: Ground, extra: Mapping[str, Any] | None = None) -> Chain:
     """Give the scenarios' chain: the ground's preferred exit is `paris`, a WireGuard one beside it `oslo`.
 
     The first is reached by its provider's name, the other by its address.
@@ -377,7 +377,7 @@ def two_exits(world: World, ground: Ground) -> Chain:
         world.folder / "project",
         exits={"paris": paris, "oslo": oslo},
         secrets=paris_files | oslo_files,
-        extra={"bootstrap_dns": [world.site.names_host]},
+        extra={"bootstrap_dns": [world.site.names_host], **(extra or {})},
     )
 
 
