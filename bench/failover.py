@@ -106,11 +106,6 @@ class Site:
         finally:
             self.world.inside(provider, "nft", "delete", "table", "inet", "fault")
 
-    @property
-    def outer(self) -> str:
-        """Give the match of the tunnel's own packets at the provider."""
-        return "meta l4proto udp iifname != wg0"
-
 
 @contextmanager
 def exit_killed(site: Site) -> Iterator[None]:
@@ -290,7 +285,7 @@ def main() -> None:
     share = os.environ.get("CHAIN_LAB_SHARE")
     with alone(place()), tempfile.TemporaryDirectory(dir=share) as folder:
         engine = Engine()
-        remove_leftovers(Path(share or tempfile.gettempdir()), {"chain-yard", ground.site.project})
+        remove_leftovers(Path(share or tempfile.gettempdir()), frozenset({"chain-yard", ground.site.project}))
         world = World(
             Path(folder), engine, with_l2tp=ground.l2tp, with_xray=ground.xray, site=ground.site, with_names=True
         )
