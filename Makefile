@@ -1,6 +1,6 @@
 # The few commands that people type. What they do stands in tests/run.sh, tests/lab and tests/providers/demo.py.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-engines check lab lab-down goldens docs lock sbom bench bench-verdicts soak venv
+.PHONY: help demo demo-down test test-engines check lab lab-down goldens docs lock sbom bench bench-failover bench-verdicts soak venv
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 23
@@ -42,6 +42,10 @@ bench: venv ## measure what users wait for and what a chain takes, beside baseli
 
 bench-verdicts: venv ## how soon faults are noticed and how often by mistake, on a simulated clock; WRITE=1 puts it into docs/
 	@nice .venv/bin/python bench/verdicts.py $(if $(WRITE),--write)
+
+bench-failover: venv ## break exits under a client's traffic, 300 times in each way, and print how long it was without; REPEATS=20 RTT="0 20 80"
+	@tests/lab/engine.sh && tests/lab/base-image.sh && \
+	.venv/bin/python bench/failover.py --repeats $(or $(REPEATS),300) --rtt $(or $(RTT),0)
 
 soak: venv ## break a chain again and again and print how it came back; STARTS=20 KILLS=60 MINUTES=60, VM=1 in the virtual machine
 	@tests/run.sh soak --starts $(or $(STARTS),20) --kills $(or $(KILLS),60) --minutes $(or $(MINUTES),60)

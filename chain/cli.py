@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chain import __version__
+from chain import __version__, show
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from chain.api.load import Loaded
     from chain.api.project import Project
@@ -204,7 +204,7 @@ def up(
     if not outcome.steps:
         typer.echo("Nothing had to change.")
     _warn(outcome.problems)
-    _print_exits(outcome.status)
+    _print(show.exits(outcome.status))
 
 
 @app.command()
@@ -219,26 +219,75 @@ def down(*, file: FileOption = None, as_json: JsonOption = False) -> None:
         typer.echo(f"Removed {len(removed)} containers and networks." if removed else "Nothing was running.")
 
 
+WATCH_SECONDS = 1.0
+
+
 @app.command()
-def status(*, file: FileOption = None, as_json: JsonOption = False) -> None:
+def status(
+    *,
+    file: FileOption = None,
+    as_json: JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look every second, until Ctrl-C.")] = False,
+) -> None:
     """Show exits, groups and clients as they are."""
-    from chain.api.apply import kept_out
     from chain.api.status import status as look
 
     loaded, engine = _load(file)
+    if watch:
+        _watch_status(lambda: look(loaded, engine), as_json=as_json)
+        return
     found = look(loaded, engine)
     if as_json:
         _print_json(found)
-    elif found["running"]:
-        _print_exits(found)
-        _print_clients(found["clients"])
-        _warn(kept_out(found))
-        if found["generation"] != found["wanted"]:
-            typer.echo("chain.yaml has changed since: `chain up` applies it.")
     else:
-        typer.echo(f"chain {found['chain']} is not running: {found['why']}")
+        _print(_status_lines(found))
     if not found["running"]:
         raise typer.Exit(int(ExitCode.NOT_RUNNING))
+
+
+def _status_lines(found: dict[str, Any], before: dict[str, Any] | None = None, seconds: float = 0.0) -> list[str]:
+    from chain.api.apply import kept_out
+
+    if not found["running"]:
+        return [f"chain {found['chain']} is not running: {found['why']}"]
+    changed = found["generation"] != found["wanted"]
+    return [
+        *show.exits(found, before, seconds),
+        *show.clients(found),
+        *(f"warning: {problem}" for problem in kept_out(found) or ()),
+        *(["chain.yaml has changed since: `chain up` applies it."] if changed else []),
+    ]
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[None]:
+    """Take Ctrl-C as the usual end of what goes on by itself."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit from None
+
+
+def _watch_status(look: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
+    """Show the status again and again: in place on a terminal, else below each other; as JSON, one line each."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    in_place = console.is_terminal and not as_json
+    with _until_interrupted(), Live(console=console, auto_refresh=False, screen=in_place) as live:
+        before, then = None, 0.0
+        while True:
+            found, now = look(), time.monotonic()
+            if as_json:
+                typer.echo(json.dumps(found, ensure_ascii=False))
+            elif in_place:
+                live.update(Text("\n".join(_status_lines(found, before, now - then))), refresh=True)
+            else:
+                _print([*_status_lines(found, before, now - then), ""])
+            before, then = found, now
+            time.sleep(WATCH_SECONDS)
 
 
 @app.command()
@@ -295,8 +344,9 @@ def events(
     from chain.api import steer
 
     loaded, engine = _load(file)
-    for event in steer.events(loaded, engine, follow=follow):
-        typer.echo(json.dumps(event, ensure_ascii=False) if as_json else _event_line(event))
+    with _until_interrupted():
+        for event in steer.events(loaded, engine, follow=follow):
+            typer.echo(json.dumps(event, ensure_ascii=False) if as_json else show.event(event))
 
 
 @app.command()
@@ -447,7 +497,7 @@ def client_list(*, file: FileOption = None, as_json: JsonOption = False) -> None
     if as_json:
         _print_json({"clients": clients})
     elif clients:
-        _table(["client", "address", "group"], [[c["name"], c["address"], c["group"]] for c in clients])
+        _print(show.table(["client", "address", "group"], [[c["name"], c["address"], c["group"]] for c in clients]))
     else:
         typer.echo("No clients yet: `chain client add phone` makes one.")
 
@@ -497,7 +547,7 @@ def exit_list(*, file: FileOption = None, as_json: JsonOption = False) -> None:
         _print_json({"exits": found})
         return
     rows = [[e["name"], e["kind"], e["via"], ", ".join(e["groups"]), str(e["mtu"])] for e in found]
-    _table(["exit", "kind", "via", "groups", "mtu"], rows)
+    _print(show.table(["exit", "kind", "via", "groups", "mtu"], rows))
 
 
 @exit_app.command("show")
@@ -596,7 +646,7 @@ def _print_tried(found: dict[str, Any]) -> None:
     typer.echo(f"mtu: {there if mtu['tunnel'] else 'not applicable, ' + mtu['why']}")
     if download and download["bytes_per_second"]:
         speed = f"{8e-6 * download['bytes_per_second']:.1f} Mbit/s"
-        typer.echo(f"throughput: {speed} ({_size(download['bytes'])} in {download['seconds']:.1f} s)")
+        typer.echo(f"throughput: {speed} ({show.size(download['bytes'])} in {download['seconds']:.1f} s)")
     elif download:
         typer.echo(f"throughput: not measured, {download['why']}")
 
@@ -635,79 +685,6 @@ def _print_steps(steps: Iterable[Step], *, as_json: bool) -> None:
         typer.echo("\n".join(lines) or "Nothing has to change.")
 
 
-def _event_line(event: dict[str, Any]) -> str:
-    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"]))
-    match event["event"]:
-        case "exit":
-            text = f"exit {event['exit']}: {event['source'] or 'new'} → {event['target']} ({event['cause']})"
-        case "move":
-            share = "" if event["share"] == 1 else f" of {event['share']:.0%} of its clients"
-            way = f"{event['source'] or 'blocked'} → {event['target'] or 'blocked'}"
-            text = f"group {event['group']}{share}: {way} ({event['cause']})"
-        case "switch":
-            text = f"group {event['group']}: {event['exit'] or 'as its policy says'}, by hand"
-        case verb:
-            text = f"exit {event['exit']}: {verb}ed by hand"
-    return f"{moment}  {text}"
-
-
-def _print_exits(found: dict[str, Any]) -> None:
-    chosen = {group["exit"] for group in found["groups"]}
-    rows = [
-        [
-            exit_["name"],
-            exit_["kind"],
-            exit_["state"] + (", in use" if exit_["name"] in chosen else ""),
-            _ago(exit_["since"]),
-            f"{exit_['latency_ms']} ms" if exit_.get("latency_ms") is not None else "",
-            exit_["cause"],
-        ]
-        for exit_ in found["exits"]
-    ]
-    notes = [
-        [f"{sign} {exit_[key]}" for key, sign in (("warning", "warning:"), ("advice", "→")) if exit_.get(key)]
-        for exit_ in found["exits"]
-    ]
-    _table(["exit", "kind", "state", "since", "latency", "cause"], rows, notes)
-    for group in found["groups"]:
-        if group["exit"] is None:
-            typer.echo(f"group {group['name']}: blocked, no exit is open")
-
-
-def _print_clients(clients: list[dict[str, Any]]) -> None:
-    if clients:
-        rows = [
-            [
-                client["name"],
-                client["address"],
-                client["exit"] or "blocked",
-                _ago(client["last_handshake"]) or "never",
-                _size(client["rx_bytes"]),
-                _size(client["tx_bytes"]),
-            ]
-            for client in clients
-        ]
-        typer.echo()
-        _table(["client", "address", "exit", "last handshake", "sent", "received"], rows)
-
-
-def _ago(moment: float | None) -> str:
-    return f"{max(0, int(time.time() - moment))} s" if moment else ""
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:  # noqa: PLR2004 - what the units mean
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-def _table(header: list[str], rows: list[list[str]], notes: Sequence[Iterable[str]] = ()) -> None:
-    """Print rows in columns. `notes`: lines below each row."""
-    widths = [max(len(row[index]) for row in [header, *rows]) for index in range(len(header))]
-    for row, below in zip([header, *rows], [(), *(notes or [()] * len(rows))], strict=True):
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-        for line in below:
-            typer.echo(f"    {line}")
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(line)

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,41 +101,6 @@ def test_exits_are_looked_at_without_an_engine(project: Project) -> None:
     assert "secret vpn_password: secrets/paris_vpn_password (not there)" in shown
     done = chain("exit", "remove", "paris", folder=project.root)
     assert (done.returncode, "it is the only one" in done.stderr) == (3, True)
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(None, ""), (0.0, ""), (5.5, "5 s"), (-3, "0 s")])
-def test_times_are_shown_as_ages(seconds: float | None, text: str) -> None:
-    assert cli._ago(time.time() - seconds if seconds else seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (1_500_000, "2 MB"), (7 * 10**12, "7.0 TB")]
-)
-def test_sizes_are_shown_in_units(count: int, text: str) -> None:
-    assert cli._size(count) == text
-
-
-def test_tables_are_as_wide_as_what_stands_in_them(capsys: pytest.CaptureFixture[str]) -> None:
-    cli._table(["exit", "state"], [["paris", "up"], ["a", "down"]])
-    assert capsys.readouterr().out == "exit   state\nparis  up\na      down\n"
-
-
-def test_below_an_exit_stands_what_to_try(capsys: pytest.CaptureFixture[str]) -> None:
-    base = {"kind": "l2tp", "since": None, "open": True, "latency_ms": 2.5}
-    exits = [
-        base | {"name": "bern", "state": "up", "cause": "answered", "warning": "too small", "advice": "`mtu: 1280`"},
-        base | {"name": "oslo", "state": "down", "cause": "no key", "warning": "", "advice": "look"},
-        base | {"name": "rome", "state": "up", "cause": "answered"},  # of an older entry
-    ]
-    cli._print_exits({"exits": exits, "groups": []})
-    assert capsys.readouterr().out.splitlines()[1:] == [
-        "bern  l2tp  up            2.5 ms   answered",
-        "    warning: too small",
-        "    → `mtu: 1280`",
-        "oslo  l2tp  down          2.5 ms   no key",
-        "    → look",
-        "rome  l2tp  up            2.5 ms   answered",
-    ]
 
 
 def test_a_script_gets_errors_as_json(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A client that notices every gap: in one UDP stream that goes on and on, in new flows, and in idle connections.
 
 Arguments: the internet's address, packets a second, idle TCP connections, token. It answers a line on its standard
-input with a line of JSON of what happened since the line before: gaps of the stream and of the new flows, and resets.
+input with a line of JSON of what happened since the line before: gaps of the stream and of the new flows, resets, and
+the median of what answers took.
 Times are those of the kernel's monotonic clock, in milliseconds, and the same in all containers.
 """
 
@@ -11,6 +12,7 @@ import contextlib
 import json
 import select
 import socket
+import statistics
 import sys
 import time
 from dataclasses import dataclass, field
@@ -35,6 +37,7 @@ class Series:
     count: int = 0
     answers: int = 0
     late: int = 0  # answered after a later one
+    took: list[float] = field(default_factory=list)  # milliseconds until the answer
     gaps: list[dict[str, float]] = field(default_factory=list)
 
     def ask(self) -> int:
@@ -43,9 +46,11 @@ class Series:
         return self.count - 1
 
     def answer(self, number: int) -> None:
-        if self.sent.pop(number, None) is None:
+        began = self.sent.pop(number, None)
+        if began is None:
             return
         self.answers += 1
+        self.took.append(clock() - began)
         if number < self.last:
             self.late += 1
             return
@@ -61,8 +66,9 @@ class Series:
             del self.sent[number]
 
     def told(self) -> dict[str, Any]:
-        found = {"sent": self.count, "answered": self.answers, "late": self.late, "gaps": self.gaps}
-        self.gaps = []
+        took = statistics.median(self.took) if self.took else None
+        found = {"sent": self.count, "answered": self.answers, "late": self.late, "gaps": self.gaps, "median_ms": took}
+        self.gaps, self.took = [], []
         return found
 
 
@@ -155,6 +161,7 @@ class Stopwatch:
         resets, self.resets = self.resets, []
         return {
             "now": clock(),
+            "epoch": time.time() * 1e3 - clock(),  # what is added to these times gives those of the calendar
             "stream": self.stream.told(),
             "flows": self.flows.told(),
             "idle": len(self._idle),
