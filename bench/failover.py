@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +26,8 @@ sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests" / "providers"), str(CHECKO
 if lab := os.environ.get("CHAIN_LAB_HOST"):
     os.environ["DOCKER_HOST"] = lab  # before anything asks for an engine
 
-from faults import kill_program, uplinks_end  # noqa: E402 - the folders are put on the path above
+from faults import dropping, dropping_rules, kill_program, uplinks_end  # noqa: E402 - the folders are put on the path above
+from gaps import Stopwatch  # noqa: E402
 from ground import here  # noqa: E402
 from leftovers import alone, place, remove_leftovers  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -40,6 +40,7 @@ from chain.engine.connection import Engine  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from ground import Ground
     from world import Provider
@@ -53,39 +54,8 @@ DAEMONS = {"wireguard": "wireguard-go", "xray": "xray", "l2tp": "pppd"}
 SETTINGS = {"hold_down": "200ms"}
 SETTLE_SECONDS = 1.2  # for resets to arrive, and for late answers
 CALM_SECONDS = 1.0  # with all well, before the next fault
-DROP = "table inet fault {{ chain c {{ type filter hook {hook} priority -400; policy accept; {match} drop; }}; }}\n"
 
 console = Console(highlight=False)
-
-
-class Stopwatch:
-    """The client's program, which notices every gap."""
-
-    def __init__(self, world: World, token: str, rate: int, idle: int) -> None:
-        command = ("python3", "stopwatch.py", world.site.internet_host, str(rate), str(idle), token)
-        self._process = subprocess.Popen(
-            ["docker", "exec", "-i", world.container("client"), *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        if self._read() != "ready":
-            raise RuntimeError("the client's program did not start")
-
-    def look(self) -> dict[str, Any]:
-        """Give what happened since the last look."""
-        if self._process.stdin is None:
-            raise RuntimeError("no input")
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        found: dict[str, Any] = json.loads(self._read())
-        return found
-
-    def end(self) -> None:
-        self._process.communicate(timeout=30)
-
-    def _read(self) -> str:
-        return self._process.stdout.readline().strip() if self._process.stdout else ""
 
 
 @dataclass(frozen=True)
@@ -101,15 +71,9 @@ class Site:
     def container(self) -> str:
         return self.chain.container(f"exit-{self.exit}")
 
-    @contextmanager
-    def dropping(self, hook: str, match: str = "") -> Iterator[None]:
-        """Have the provider drop packets while the block runs, and its kernel say nothing of it."""
-        provider = self.world.container(self.provider.name)
-        self.world.inside(provider, "nft", "-f", "-", stdin=DROP.format(hook=hook, match=match))
-        try:
-            yield
-        finally:
-            self.world.inside(provider, "nft", "delete", "table", "inet", "fault")
+    def dropping(self, hook: str, match: str = "") -> AbstractContextManager[None]:
+        """Have the provider drop packets while the block runs."""
+        return dropping(self.world, self.provider, hook, match)
 
 
 @contextmanager
@@ -168,11 +132,11 @@ def provider_restarted(site: Site) -> Iterator[None]:
 def slow_death(site: Site) -> Iterator[None]:
     """Lose more and more of what the customer sends, from 5 in a hundred to all of it within two seconds."""
     rules = "".join(
-        DROP.format(hook="prerouting", match=f"ip daddr {site.provider.wan} numgen random mod 100 < {percent}")
+        dropping_rules(hook="prerouting", match=f"ip daddr {site.provider.wan} numgen random mod 100 < {percent}")
         + "EOF\nsleep 0.1\nnft -f - <<EOF\ndelete table inet fault\n"
         for percent in range(5, 100, 5)
     )
-    last = DROP.format(hook="prerouting", match=f"ip daddr {site.provider.wan}")
+    last = dropping_rules(hook="prerouting", match=f"ip daddr {site.provider.wan}")
     provider = site.world.container(site.provider.name)
     site.world.inside(provider, "sh", "-e", stdin=f"nft -f - <<EOF\n{rules}{last}EOF\n")
     try:
@@ -320,8 +284,7 @@ class Run:
         internet = docker("network", "inspect", "-f", "{{.Id}}", world.site.network("internet"))[:12]
         allowed = {f"br-{internet}"} | self.chain.link_bridges()
         _, number = judged_dead_at(Site(self.chain, world, "", self.ground.preferred), 0)
-        with capturing(world, token) as capture:
-            watch = Stopwatch(world, token, self.rate, self.idle)
+        with capturing(world, token) as capture, Stopwatch(world, token, self.rate, self.idle) as watch:
             for done in range(repeats):
                 used = eventually(partial(all_is_well, self.chain, self.always), 120 * patience, "both exits are good")
                 watch.look()
@@ -337,7 +300,6 @@ class Run:
                     dead_at, number = judged_dead_at(site, number)
                     figures.take(watch.look(), before["idle"], dead_at)
                 console.print(f"{name}: {done + 1} of {repeats}", end="\r")
-            watch.end()
         where = f"{self.ground.kind}, {'in the virtual machine' if lab else 'native'}"
         return summary(name, where, figures, capture, allowed)
 

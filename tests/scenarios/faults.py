@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ground import Ground
     from scene import Chain
+    from world import Provider
 
     Fault = Callable[[Chain, World, Ground], None]
 
@@ -28,6 +29,24 @@ def kill_program(container: str, program: str, world: World, signal: str = "KILL
     pids = [pid for pid, arguments in rows if program in arguments.partition(" ")[0] or f" -m {program}" in arguments]
     assert pids, f"{container} runs no {program}: {rows}"
     world.exec("observer", "kill", f"-{signal}", *pids)
+
+
+def dropping_rules(hook: str, match: str) -> str:
+    """Give the ruleset that drops what matches, before all else."""
+    return (
+        f"table inet fault {{ chain c {{ type filter hook {hook} priority -400; policy accept; {match} drop; }}; }}\n"
+    )
+
+
+@contextmanager
+def dropping(world: World, provider: Provider, hook: str, match: str = "") -> Iterator[None]:
+    """Have a provider drop packets while the block runs, and its kernel say nothing of it."""
+    container = world.container(provider.name)
+    world.inside(container, "nft", "-f", "-", stdin=dropping_rules(hook, match))
+    try:
+        yield
+    finally:
+        world.inside(container, "nft", "delete", "table", "inet", "fault")
 
 
 def _program_of(service: str, program: str) -> Fault:

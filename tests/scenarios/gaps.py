@@ -1,0 +1,47 @@
+"""How long a client is without answers, as its own program sees it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from world import World
+
+
+class Stopwatch:
+    """The client's program, which notices every gap: tests/providers/toolbox/stopwatch.py. A context manager."""
+
+    def __init__(self, world: World, token: str, rate: int, idle: int) -> None:
+        command = ("python3", "stopwatch.py", world.site.internet_host, str(rate), str(idle), token)
+        self._process = subprocess.Popen(
+            ["docker", "exec", "-i", world.container("client"), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        if self._read() != "ready":
+            raise RuntimeError("the client's program did not start")
+
+    def look(self) -> dict[str, Any]:
+        """Give what happened since the last look."""
+        if self._process.stdin is None:
+            raise RuntimeError("no input")
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        found: dict[str, Any] = json.loads(self._read())
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate(timeout=60)  # closes its input, at which it ends
+
+    def _read(self) -> str:
+        return self._process.stdout.readline().strip() if self._process.stdout else ""

@@ -1,0 +1,140 @@
+"""Two exits stand in for each other: what clients notice of it, with the usual settings."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from faults import dropping
+from gaps import Stopwatch
+from leaks import assert_no_leak
+from scene import Chain, capturing, new_token
+from world import World, docker, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ground import Ground
+
+pytestmark = [pytest.mark.docker, pytest.mark.long]
+
+
+@pytest.fixture(scope="module")
+def quick(chain: Chain) -> Iterator[Chain]:
+    """The scenarios' chain, as quick as it usually is."""
+    usual = chain.file.read_text()
+    config = yaml.safe_load(usual) | {
+        "failover": {"hold_down": "1s"},
+        "groups": {"default": {"exits": ["paris", "oslo"], "fail_back": "never"}},
+    }
+    chain.file.write_text(yaml.safe_dump(config, sort_keys=False))
+    try:
+        chain.up()
+        yield chain
+    finally:
+        chain.file.write_text(usual)
+        chain.up()
+
+
+def group_of(chain: Chain) -> dict[str, Any]:
+    return next(iter(chain.entry_status().get("groups", ())), {})
+
+
+def uses(chain: Chain, exit_: str) -> bool:
+    return bool(group_of(chain).get("exit") == exit_)
+
+
+def all_good(chain: Chain) -> bool:
+    exits = chain.entry_status().get("exits", ())
+    return bool(exits) and all(each.get("health") == "good" for each in exits)
+
+
+@pytest.fixture
+def watch(quick: Chain, world: World, ground: Ground) -> Iterator[Stopwatch]:
+    """A client's stream, new flows and idle connections by the first exit; all is well."""
+    eventually(partial(all_good, quick), 120 * ground.patience, "both exits are good")
+    quick.run("switch", "default", "paris")
+    quick.run("switch", "default")
+    eventually(partial(uses, quick, "paris"), 30, "paris is used")
+    with Stopwatch(world, new_token(), 500 if ground.patience == 1 else 40, IDLE) as begun:
+        eventually(lambda: begun.look()["idle"] == IDLE, 60 * ground.patience, "all connections are open")
+        yield begun
+
+
+IDLE = 30
+
+
+def test_an_exit_that_falls_silent_is_left_and_its_connections_end(
+    quick: Chain, world: World, ground: Ground, tell: Callable[[str], None]
+) -> None:
+    eventually(partial(all_good, quick), 120 * ground.patience, "both exits are good")
+    quick.run("switch", "default", "paris")
+    quick.run("switch", "default")
+    token = new_token()
+    internet = docker("network", "inspect", "-f", "{{.Id}}", world.site.network("internet"))[:12]
+    allowed = {f"br-{internet}"} | quick.link_bridges()
+    with capturing(world, token) as capture, Stopwatch(world, token, 100, IDLE) as watch:
+        eventually(lambda: watch.look()["idle"] == IDLE, 60 * ground.patience, "all connections are open")
+        with dropping(world, ground.preferred, "prerouting"):
+            eventually(partial(uses, quick, "oslo"), 60 * ground.patience, "oslo is used")
+            seen = [watch.look()]
+
+            def all_ended() -> bool:
+                seen.append(watch.look())
+                return sum(len(each["resets"]) for each in seen) >= IDLE and bool(seen[-1]["stream"]["median_ms"])
+
+            eventually(all_ended, 60 * ground.patience, "all connections by paris have ended")
+    assert_no_leak(capture, allowed)
+    assert capture.seen.get(f"br-{internet}")
+    gaps = [gap for each in seen for gap in each["stream"]["gaps"]]
+    tell(f"silent: the stream's gaps {[round(gap['until'] - gap['from']) for gap in gaps]} ms")
+    assert gaps, "the fault was not felt: this run proves nothing"
+
+
+def test_what_is_planned_costs_no_packet(
+    quick: Chain, watch: Stopwatch, ground: Ground, tell: Callable[[str], None]
+) -> None:
+    watch.look()
+    for command, exit_ in (
+        (("switch", "default", "oslo"), "oslo"),
+        (("switch", "default", "paris"), "paris"),
+        (("switch", "default"), "paris"),
+        (("drain", "paris"), "oslo"),
+        (("undrain", "paris"), "oslo"),
+    ):
+        quick.run(*command)
+        eventually(partial(uses, quick, exit_), 30 * ground.patience, f"{exit_} is used")
+    found = watch.look()
+    tell(f"planned: {found['stream']}, new flows {found['flows']}")
+    assert (found["stream"]["gaps"], found["stream"]["late"], found["flows"]["gaps"]) == ([], 0, [])
+    assert found["stream"]["answered"] > 0
+    assert (found["idle"], found["resets"]) == (IDLE, []), "connections that an exit carries stay with it"
+
+
+def test_what_happened_is_told(quick: Chain) -> None:
+    events = [json.loads(line) for line in quick.run("events", "--json").stdout.splitlines()]
+    moves = [event for event in events if event["event"] == "move"]
+    assert {(event["source"], event["target"]) for event in moves} >= {("paris", "oslo"), ("oslo", "paris")}
+    assert any(event["event"] == "exit" and event["target"] == "suspect" for event in events)
+    assert [event["number"] for event in events] == sorted(event["number"] for event in events)
+    assert "by hand" in quick.run("events").stdout
+
+
+def test_a_balance_shares_as_its_weights_say(quick: Chain, ground: Ground) -> None:
+    config = yaml.safe_load(quick.file.read_text())
+    shared = {"exits": ["paris", "oslo"], "policy": "balance", "weights": {"paris": 3, "oslo": 1}}
+    quick.file.write_text(yaml.safe_dump(config | {"groups": {"default": shared}}, sort_keys=False))
+    try:
+        quick.up()
+        eventually(partial(all_good, quick), 120 * ground.patience, "both exits are good")
+        wanted = {"paris": 0.75, "oslo": 0.25}
+        eventually(lambda: group_of(quick).get("shares") == wanted, 60 * ground.patience, "three shares and one")
+        quick.run("drain", "paris")
+        eventually(lambda: group_of(quick).get("shares") == {"oslo": 1.0}, 30 * ground.patience, "oslo has all")
+    finally:
+        quick.run("undrain", "paris")
+        quick.file.write_text(yaml.safe_dump(config, sort_keys=False))
+        quick.up()
