@@ -64,7 +64,8 @@ def ask(question: dict[str, object]) -> dict[str, Any]:
             channel.connect(str(CONTROL_SOCKET))
             channel.sendall(json.dumps(question).encode() + b"\n")
             with channel.makefile("rb") as stream:
-                answer: dict[str, Any] = json.loads(stream.readline() or b"{}")
+                line = stream.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {"error": "the runtime hung up"}
     except (OSError, ValueError) as error:
         return {"error": f"the runtime does not answer: {error}"}
-    return answer or {"error": "the runtime hung up"}
+    return answer

@@ -109,8 +109,10 @@ def test_what_is_planned_costs_no_packet(
         eventually(partial(uses, quick, exit_), 30 * ground.patience, f"{exit_} is used")
     found = watch.look()
     tell(f"planned: {found['stream']}, new flows {found['flows']}")
-    assert (found["stream"]["gaps"], found["stream"]["late"], found["flows"]["gaps"]) == ([], 0, [])
+    assert (found["stream"]["gaps"], found["stream"]["late"]) == ([], 0)
     assert found["stream"]["answered"] > 0
+    # Two flows by two exits may be answered in another order than they began in.
+    assert sum(gap["lost"] for gap in found["flows"]["gaps"]) == found["flows"]["late"], "a new flow had no answer"
     assert (found["idle"], found["resets"]) == (IDLE, []), "connections that an exit carries stay with it"
 
 
