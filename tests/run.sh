@@ -105,13 +105,14 @@ if [ "${LONG:-}" != 1 ]; then SELECTION=(-m "not rare"); fi
 native_tests() {
     local folders
     mapfile -t folders < <(there tests/netns tests/scenarios)
-    python -m pytest "${SELECTION[@]}" "${folders[@]}"
+    python -m pytest --durations=40 "${SELECTION[@]}" "${folders[@]}"
 }
 
 # An Xray exit in the first one's place: what is about it alone, and what might differ with it.
 xray_tests() {
     CHAIN_FIRST_EXIT=xray CHAIN_LEAK_REPEATS="${CHAIN_LEAK_REPEATS:-2}" \
-        python -m pytest "${SELECTION[@]}" tests/scenarios/test_{xray,hops,exit_test,leaks,traffic,uplink,secrets}.py
+        python -m pytest --durations=15 "${SELECTION[@]}" tests/scenarios/test_{xray,hops,leaks,traffic,uplink,secrets}.py \
+        tests/scenarios/test_exit_test.py::test_{in_the_chain,by_itself}
 }
 
 # Whatever becomes of the tests, that engine ends with them.
@@ -145,7 +146,7 @@ vm_tests() {
     if [ "${LONG:-}" != 1 ] && ! tests/lab/vm.sh status --json | grep -q '"accelerator": "kvm"'; then
         selection=(-m "not long and not rare")
     fi
-    python -m pytest "${selection[@]}" tests/lab tests/scenarios || code=$?
+    python -m pytest --durations=15 "${selection[@]}" tests/lab tests/scenarios || code=$?
     # On CI nothing may stay behind; elsewhere the next run is quicker with it.
     if [ "${CI:-}" = true ]; then tests/lab/vm.sh down; fi
     exit "$code"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 from world import TESTS, Provider, Site
+
+LONG = os.environ.get("LONG") == "1"  # each step is tried, for as long as it takes
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from faults import kill_program
+from ground import LONG
 from leaks import assert_no_leak, watched
 from scene import Chain, new_token, streaming
 from world import World, both_outputs, docker, eventually
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.docker, pytest.mark.long]
 
-DOWN_SECONDS = 60.0
+DOWN_SECONDS = 60.0 if LONG else 15.0
 
 
 @contextmanager
