@@ -144,6 +144,16 @@ class Sensitivity:
 
 
 @dataclass(frozen=True)
+class Maintenance:
+    """A time of the week in which an exit is drained, in UTC and in minutes of a day; `end` may be the next day's."""
+
+    exit: str
+    begin: int
+    end: int
+    days: tuple[int, ...]  # on which it begins; 0 is Monday
+
+
+@dataclass(frozen=True)
 class DesiredState:
     """All the entry has to know; `generation` is made of hashes of the rest."""
 
@@ -159,6 +169,7 @@ class DesiredState:
     front: Front
     dns: Dns
     sensitivity: Sensitivity
+    maintenance: tuple[Maintenance, ...]
     groups: tuple[Group, ...]
     exits: tuple[ExitLink, ...]
     clients: tuple[Client, ...]
@@ -167,7 +178,7 @@ class DesiredState:
 
 # What a running entry takes over when it is told to `apply`. The rest of its state it reads at its start alone: a
 # change of it makes the container anew.
-APPLIED = ("generation", "dns", "sensitivity", "groups", "exits", "clients")
+APPLIED = ("generation", "dns", "sensitivity", "maintenance", "groups", "exits", "clients")
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ def exits(found: Mapping[str, Any], before: Mapping[str, Any] | None = None, sec
         health = each.get("health", "")
         # That its tunnel is up says less than how clients fare.
         state = health if each["state"] == "up" and health in ("suspect", "dead") else each["state"]
+        if each.get("drained"):
+            state += ", drained"
         used = shares.get(each["name"])
         row = [
             each["name"],
@@ -65,7 +67,10 @@ def exits(found: Mapping[str, Any], before: Mapping[str, Any] | None = None, sec
         for each in found["exits"]
     ]
     blocked = [f"group {each['name']}: blocked, no exit is open" for each in found["groups"] if each["exit"] is None]
-    return [*table(header, rows, notes), *blocked]
+    pinned = [
+        f"group {each['name']}: {each['pinned']} was chosen by hand" for each in found["groups"] if each.get("pinned")
+    ]
+    return [*table(header, rows, notes), *blocked, *pinned]
 
 
 def clients(found: Mapping[str, Any]) -> list[str]:
@@ -95,9 +100,9 @@ def event(told: Mapping[str, Any]) -> str:
             way = f"{told['source'] or 'blocked'} → {told['target'] or 'blocked'}"
             text = f"group {told['group']}{share}: {way} ({told['cause']})"
         case "switch":
-            text = f"group {told['group']}: {told['exit'] or 'as its policy says'}, by hand"
+            text = f"group {told['group']}: {told['exit'] or 'as its policy says'} ({told['cause']})"
         case verb:
-            text = f"exit {told['exit']}: {verb}ed by hand"
+            text = f"exit {told['exit']}: {verb}ed ({told['cause']})"
     return f"{moment}  {text}"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, Any
 
-from chain.config.models import milliseconds, seconds
+from chain.config.models import milliseconds, seconds, time_of_week
 from chain.contract import (
     MARK_EXIT,
     MARK_GROUP,
@@ -20,6 +20,7 @@ from chain.contract import (
     Front,
     Group,
     Link,
+    Maintenance,
     Member,
     Sensitivity,
     Uplink,
@@ -235,6 +236,11 @@ def build(
                 name: milliseconds(getattr(config.failover, name)) / 1000
                 for name in ("suspect_after", "dead_after", "hold_down")
             }
+        ),
+        maintenance=tuple(
+            Maintenance(name, *time_of_week(text))
+            for name, exit_config in sorted(config.exits.items())
+            for text in exit_config.maintenance
         ),
         groups=groups,
         exits=tuple(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import nftables
 
-from chain.agent import choice, endpoints, memory
+from chain.agent import choice, endpoints, maintenance, memory
 from chain.agent.damping import Allowance
 from chain.agent.failover import Drained, Failover, Pinned, Switch, Undrained
 from chain.agent.netfilter import Netfilter
@@ -45,7 +45,7 @@ HEALTH = Path(HEALTH_FILE)
 ENDPOINTS, STEERING = Path(MEMORY_DIR, "endpoints.json"), Path(MEMORY_DIR, "steering.json")
 BY_HAND = "by hand"
 REMEMBER_INTERVAL = 5.0
-LONGEST_WAIT = 60.0  # seconds
+LONGEST_WAIT = 10.0  # seconds; maintenance begins that much later at most
 CALL_INTERVAL, CALL_SECONDS = 2, 20.0
 
 
@@ -65,6 +65,7 @@ class Agent:
         self._failover = Failover(())
         self._now: Switch = Switch(frozenset(), {}, (), ())
         self._suspected: frozenset[int] = frozenset()
+        self._drained: set[Drained] = set()  # for maintenance, at present
         self._woken = asyncio.Event()
         self._remembered: dict[str, str] = memory.load(ENDPOINTS)
         self._steering = memory.load(STEERING)
@@ -154,6 +155,7 @@ class Agent:
             if name not in self._watches:
                 self._watches[name] = Watch(exit_, source, choice.sensitivity(state, name))
         self._failover = Failover(choice.groups(state), self._failover.chosen)
+        self._drained.clear()
         self._take_up_steering()
 
     def heard(self, name: str, report: ExitReport | None) -> None:
@@ -193,7 +195,7 @@ class Agent:
                 for watch in due:
                     mark = watch.exit.mark
                     watch.tick(now, counters.get(lock.sent_by(mark), 0), counters.get(lock.came_by(mark), 0))
-                self._review()
+            self._review()
             wake = min((watch.wake for watch in self._watches.values()), default=math.inf)
             wait = max(min(wake, self._failover.wake) - time.monotonic(), 0)
             self._woken.clear()
@@ -207,11 +209,23 @@ class Agent:
         for news in events:
             if news.state is not before[news.exit]:
                 tell("exit", exit=news.exit, source=before[news.exit], target=news.state, cause=news.cause)
-        switch = self._failover.handle(time.monotonic(), *events)
+        switch = self._failover.handle(time.monotonic(), *events, *self._maintenance())
         if switch is None and self._suspects() != self._suspected:
             switch = replace(self._now, moves=(), died=())
         if switch is not None:
             self._switch(switch)
+
+    def _maintenance(self) -> list[Drained | Undrained]:
+        """Give the drains that begin now, and those that end."""
+        if self._state is None:
+            return []
+        now = time.gmtime()
+        wanted = maintenance.in_force(self._state.maintenance, now.tm_wday, now.tm_hour * 60 + now.tm_min)
+        begun, over = wanted - self._drained, self._drained - wanted
+        self._drained = wanted
+        for each, verb in (*((one, "drain") for one in begun), *((one, "undrain") for one in over)):
+            tell(verb, exit=each.exit, cause=each.reason)
+        return [*begun, *(Undrained(each.exit, each.reason) for each in over)]
 
     # By hand
 
@@ -245,7 +259,11 @@ class Agent:
             memory.save(STEERING, self._steering)
         except OSError as error:
             log("agent", f"what was chosen by hand can't be remembered: {error.strerror}")
-        tell(question["verb"], **{key: value for key, value in question.items() if key in ("group", "exit")})
+        tell(
+            question["verb"],
+            **{key: value for key, value in question.items() if key in ("group", "exit")},
+            cause=BY_HAND,
+        )
         return {}
 
     def _take_up_steering(self) -> None:
@@ -324,7 +342,13 @@ class Agent:
             "refused_packets": self._refused(),
             "exits": [self._exit_status(exit_.name, exit_.kind) for exit_ in state.exits],
             "groups": [
-                {"name": group.name, "exit": next(iter(shares), None), "shares": shares, "policy": group.policy}
+                {
+                    "name": group.name,
+                    "exit": next(iter(shares), None),
+                    "shares": shares,
+                    "policy": group.policy,
+                    "pinned": self._failover.pinned(choice.key(group.name)),
+                }
                 for group in state.groups
                 if (shares := self._shares(group.name)) is not None
             ],
@@ -345,7 +369,7 @@ class Agent:
         return {client: exits.get(going.get(mark, 0)) for client, mark in buckets.items()}
 
     def _exit_status(self, name: str, kind: str) -> dict[str, Any]:
-        report = self._heard_of.get(name)
+        report, watch = self._heard_of.get(name), self._watches.get(name)
         if report is None:
             return {
                 "name": name,
@@ -364,12 +388,13 @@ class Agent:
             "since": report.since,
             "cause": report.cause,
             "advice": report.advice,
-            "warning": report.warning,
+            "warning": report.warning or ("" if watch is None else watch.warning),
             "open": name in self._now.opened,
-            "health": watch.state if (watch := self._watches.get(name)) else State.DEAD,
+            "health": State.DEAD if watch is None else watch.state,
             "tunnel_address": report.tunnel_address or None,
             "latency_ms": round(watch.latency * 1e3, 2) if watch and watch.latency else report.latency_ms,
             "loss": 0.0 if watch is None else round(watch.loss, 3),
+            "drained": self._failover.drained().get(name, ()),
             "rx_bytes": report.rx_bytes,
             "tx_bytes": report.tx_bytes,
         }

@@ -173,6 +173,10 @@ class Failover:
         self._note_good(now)
         return self._settle(now, died, dict.fromkeys(by_hand, "chosen by hand"))
 
+    def pinned(self, group: str) -> str | None:
+        """Give the exit that a group is pinned to."""
+        return self._pins.get(group)
+
     def reconfigure(self, now: float, groups: Iterable[Group]) -> Switch | None:
         """Take over other groups, or other members, at once; what can stay as it is stays.
 

@@ -1,36 +1,28 @@
-"""Times of the week in which an exit is drained. Pure."""
+"""Times of the week in which exits are drained. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from chain.agent.failover import Drained
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-EVERY_DAY = frozenset(range(7))
+    from chain.contract import Maintenance
 
 
-@dataclass(frozen=True)
-class Window:
-    """From `begin` to `end`, in minutes of a day; past midnight where `end` is not the later one."""
-
-    exit: str
-    begin: int
-    end: int
-    days: frozenset[int] = EVERY_DAY  # on which it begins; 0 is Monday
-
-    @property
-    def reason(self) -> str:
-        """Give the words for a drain."""
-        return f"maintenance until {self.end // 60:02}:{self.end % 60:02}"
-
-    def covers(self, day: int, minute: int) -> bool:
-        if self.begin < self.end:
-            return day in self.days and self.begin <= minute < self.end
-        return (day in self.days and minute >= self.begin) or ((day - 1) % 7 in self.days and minute < self.end)
+def covers(window: Maintenance, day: int, minute: int) -> bool:
+    """Tell whether this time is in the window. `day`: 0 is Monday; `minute`: of the day."""
+    if window.begin < window.end:
+        return day in window.days and window.begin <= minute < window.end
+    return (day in window.days and minute >= window.begin) or ((day - 1) % 7 in window.days and minute < window.end)
 
 
-def in_force(windows: Iterable[Window], day: int, minute: int) -> set[Window]:
-    """Give those that hold at this time: each drains its exit for its reason."""
-    return {window for window in windows if window.covers(day, minute)}
+def in_force(windows: Iterable[Maintenance], day: int, minute: int) -> set[Drained]:
+    """Say which exits are to be drained at this time, and why."""
+    return {Drained(window.exit, _reason(window)) for window in windows if covers(window, day, minute)}
+
+
+def _reason(window: Maintenance) -> str:
+    return f"maintenance until {window.end // 60:02}:{window.end % 60:02} UTC"

@@ -43,6 +43,11 @@ class Watch:
     def loss(self) -> float:
         return 0.0 if self._verdict is None else self._verdict.loss
 
+    @property
+    def warning(self) -> str:
+        """Say what is not as it should be, though the exit is good."""
+        return "" if self._verdict is None else self._verdict.warning
+
     def heard(self, now: float, report: ExitReport | None, *, trusted: bool) -> None:
         """Take the exit's own word, or that it is gone. `trusted`: what it says may be acted on."""
         up = report is not None and report.state == "up"

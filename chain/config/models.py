@@ -83,6 +83,9 @@ Host = Annotated[str, AfterValidator(_host)]
 Server = Annotated[str, AfterValidator(_host), AfterValidator(_server)]
 Duration = Annotated[str, StringConstraints(pattern=_DURATION.pattern)]
 Milliseconds = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}(ms|s)$")]
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_DAY, _TIME = f"({'|'.join(DAYS)})", "([01][0-9]|2[0-3]):[0-5][0-9]"
+TimeOfWeek = Annotated[str, StringConstraints(pattern=f"^({_DAY}(,{_DAY})* )?{_TIME}-{_TIME}$")]
 PublicKey = Annotated[str, AfterValidator(_key), Field(json_schema_extra={"pattern": f"^{_KEY.pattern}$"})]
 
 
@@ -94,6 +97,13 @@ def seconds(duration: str) -> int:
 def milliseconds(duration: str) -> int:
     """Read a time such as 120ms or 10s."""
     return int(duration[:-2]) if duration.endswith("ms") else int(duration[:-1]) * 1000
+
+
+def time_of_week(text: str) -> tuple[int, int, tuple[int, ...]]:
+    """Read a TimeOfWeek: begin and end in minutes of a day, and the days on which it begins; 0 is Monday."""
+    days, _, times = text.rpartition(" ")
+    begin, end = (int(time[:2]) * 60 + int(time[3:]) for time in times.split("-"))
+    return begin, end, tuple(sorted({DAYS.index(day) for day in days.split(",")})) if days else tuple(range(len(DAYS)))
 
 
 class Model(BaseModel):
@@ -231,6 +241,12 @@ class ExitConfig(Model):
         default=None, description="The largest packet inside the tunnel, in bytes. Computed when not given."
     )
     probe: ProbeConfig = Field(default=ProbeConfig(), description="How it is found out whether the tunnel lives.")
+    maintenance: list[TimeOfWeek] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Times, in UTC, in which nothing new is sent by it: `03:00-04:30`, or `Sat,Sun 23:00-01:00`."
+        " Connections that it carries stay. Without another exit its group's clients are blocked meanwhile.",
+    )
 
     def sends(self) -> dict[str, str]:
         """Name the protocols that this exit's own packets are of, each with how to do without it, if that can be."""

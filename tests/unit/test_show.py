@@ -47,10 +47,10 @@ def test_how_clients_fare_by_an_exit_says_more_than_that_it_is_up() -> None:
     exits = [
         EXIT | {"name": "bern", "state": "up", "health": "good", "cause": "answered", "loss": 0.25},
         EXIT | {"name": "oslo", "state": "up", "health": "suspect", "cause": "answered", "loss": 0.0},
-        EXIT | {"name": "rome", "state": "down", "health": "dead", "cause": "no key"},
+        EXIT | {"name": "rome", "state": "down", "health": "dead", "cause": "no key", "drained": ["by hand"]},
     ]
     groups = [
-        {"name": "default", "exit": "bern", "shares": {"bern": 0.75, "oslo": 0.25}},
+        {"name": "default", "exit": "bern", "pinned": "bern", "shares": {"bern": 0.75, "oslo": 0.25}},
         {"name": "guests", "exit": "bern", "shares": {"bern": 1.0}},
         {"name": "nobody", "exit": None, "shares": {}},
     ]
@@ -58,10 +58,10 @@ def test_how_clients_fare_by_an_exit_says_more_than_that_it_is_up() -> None:
     assert [line.split("  ")[2].strip() for line in found[1:4]] == [
         "up, in use (default 75%, guests)",
         "suspect, in use (default 25%)",
-        "down",
+        "down, drained",
     ]
     assert "25%   answered" in found[1]
-    assert found[4] == "group nobody: blocked, no exit is open"
+    assert found[4:] == ["group nobody: blocked, no exit is open", "group default: bern was chosen by hand"]
     only = show.exits({"exits": exits[:1], "groups": groups[1:2]})
     assert "up, in use " in only[1]
 
@@ -94,8 +94,11 @@ def test_a_client_that_was_never_there_is_shown_so() -> None:
             {"event": "move", "group": "all", "source": None, "target": "bern", "share": 0.25, "cause": "it is better"},
             "group all, 25% of its clients: blocked → bern (it is better)",
         ),
-        ({"event": "switch", "group": "all", "exit": None}, "group all: as its policy says, by hand"),
-        ({"event": "drain", "exit": "bern"}, "exit bern: drained by hand"),
+        (
+            {"event": "switch", "group": "all", "exit": None, "cause": "by hand"},
+            "group all: as its policy says (by hand)",
+        ),
+        ({"event": "drain", "exit": "bern", "cause": "by hand"}, "exit bern: drained (by hand)"),
     ],
 )
 def test_events_are_lines(told: dict[str, Any], text: str) -> None:

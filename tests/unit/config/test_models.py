@@ -9,9 +9,13 @@ from chain.config.models import (
     EndpointText,
     EntryConfig,
     Host,
+    Milliseconds,
     NetworkConfig,
     PublicKey,
+    TimeOfWeek,
     UplinkConfig,
+    milliseconds,
+    time_of_week,
 )
 
 
@@ -19,6 +23,8 @@ class Fields(BaseModel):
     endpoint: EndpointText | None = None
     host: Host | None = None
     key: PublicKey | None = None
+    time: TimeOfWeek | None = None
+    silence: Milliseconds | None = None
 
 
 @pytest.mark.parametrize(
@@ -199,3 +205,36 @@ def test_what_is_no_trust_anchor_is_refused(text: object) -> None:
 def test_what_is_no_certificate_is_refused(text: str) -> None:
     with pytest.raises(ValidationError):
         DnsConfig.model_validate({"ca": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("03:00-04:30", (180, 270, (0, 1, 2, 3, 4, 5, 6))),
+        ("Sun 23:00-01:00", (1380, 60, (6,))),
+        ("Sat,Mon 00:00-23:59", (0, 1439, (0, 5))),
+    ],
+)
+def test_times_of_the_week(text: str, read: tuple[int, int, tuple[int, ...]]) -> None:
+    assert Fields(time=text).time == text
+    assert time_of_week(text) == read
+
+
+@pytest.mark.parametrize(
+    "text", ["3:00-4:30", "24:00-01:00", "sun 03:00-04:00", "Sun, Mon 03:00-04:00", "03:00", "Sun"]
+)
+def test_what_is_no_time_of_the_week(text: str) -> None:
+    with pytest.raises(ValidationError):
+        Fields(time=text)
+
+
+@pytest.mark.parametrize(("text", "read"), [("120ms", 120), ("10s", 10_000)])
+def test_milliseconds(text: str, read: int) -> None:
+    assert Fields(silence=text).silence == text
+    assert milliseconds(text) == read
+
+
+@pytest.mark.parametrize("text", ["0s", "10", "1m", "-1s", "1.5s"])
+def test_what_is_no_time_in_milliseconds(text: str) -> None:
+    with pytest.raises(ValidationError):
+        Fields(silence=text)
