@@ -278,8 +278,8 @@ def capture(links: Iterable[str], *, on: bool) -> str:
 def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> str:
     """Lock the entry, all exits closed. `links` maps an exit's name to the interface of its link.
 
-    The agent alone fills `open_*`, `up_pairs`, `suspect_marks`, `group_exit` and `client_group`; without it they stay
-    as they are, but for exits that go, which the supervisor closes.
+    The agent alone fills the sets and maps that begin empty; without it they stay as they are, but for exits that go,
+    which the supervisor closes.
     """
     client, address = CLIENT_INTERFACE, state.address.partition("/")[0]
     reporters = ", ".join(
@@ -315,6 +315,8 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
   set suspect_marks {{ type mark; }}
   # Which open exits a group's connections may stay with: its own, chosen for new ones or not.
   set open_members {{ type mark . mark; }}
+  # The same for its resolver's, which lose nothing by beginning anew: none that may be dead, if another is chosen.
+  set resolver_members {{ type mark . mark; }}
   map resolver_group {{ type ipv4_addr : mark; {_elements([resolver_marks])}}}
   map group_port {{ type mark : inet_service; {_elements([group_ports])}}}
   set reporters {{ type ifname . ipv4_addr . ipv4_addr; {_elements([reporters] if reporters else [])}}}
@@ -370,8 +372,15 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
   }}
   chain resolver {{
     type route hook output priority mangle;
-    ip saddr {state.resolvers_subnet} meta mark set ip saddr map @resolver_group
-    ip saddr {state.resolvers_subnet} meta mark set meta mark map @group_exit
+    ip saddr {state.resolvers_subnet} goto from_resolver
+  }}
+  chain from_resolver {{
+    meta mark set ip saddr map @resolver_group
+    meta l4proto tcp meta mark . ct mark @resolver_members meta mark set ct mark accept
+    # With the group's own mark it is reset below, so that the resolver asks again at once, by another connection.
+    meta l4proto tcp ct state != new accept
+    meta mark set meta mark map @group_exit
+    ct mark set meta mark
   }}
   chain input {{
     type filter hook input priority filter; policy drop;
@@ -389,8 +398,11 @@ ct original proto-dst {DNS_PORT} accept
   chain forward {{
     type filter hook forward priority filter; policy drop;
     iifname {client} meta mark . oifname @open_pairs jump outbound
-    iifname @open_links oifname {client} counter name iifname map @came_by
-    iifname @open_links oifname {client} ct state established,related accept
+    iifname @open_links oifname {client} ct state established,related jump inbound
+  }}
+  chain inbound {{
+    counter name iifname map @came_by
+    accept
   }}
   chain outbound {{
     counter name meta mark map @sent_by
@@ -411,6 +423,7 @@ ct original proto-dst {DNS_PORT} accept
     ip saddr {address} meta mark . oifname @up_pairs jump asked
     oifname . ip daddr . ip saddr @reporters tcp sport {REPORT_PORT} ct state established accept
     ip saddr {state.resolvers_subnet} meta mark @open_marks accept
+    ip saddr {state.resolvers_subnet} meta l4proto tcp ct state != new reject with tcp reset
   }}
   chain asked {{
     icmp type echo-request ct mark set meta mark accept
@@ -453,11 +466,10 @@ class Choice:
 def entry_switch(exits: Exits, choice: Choice, members: Iterable[tuple[int, int]]) -> str:
     """Say which exits are open and which exit each group uses, in one transaction that repeats harmlessly.
 
-    `members`: group's mark and exit's mark of every exit in a group; those
-    not open are left out here.
+    `members`: group's mark and exit's mark of every exit in a group; those not open are left out here.
     Its cost depends on exits and groups only, never on clients.
     """
-    sets = ("open_marks", "open_links", "open_pairs", "open_members", "up_pairs", "suspect_marks")
+    sets = ("open_marks", "open_links", "open_pairs", "open_members", "resolver_members", "up_pairs", "suspect_marks")
     lines = [f"flush set {TABLE} {name}" for name in sets]
     lines += [f"flush map {TABLE} group_exit", f"flush map {TABLE} bucket_exit"]
     if exits.up:
@@ -471,12 +483,16 @@ def entry_switch(exits: Exits, choice: Choice, members: Iterable[tuple[int, int]
             f"add element {TABLE} open_links {{ {_names(opened.values())} }}",
             f"add element {TABLE} open_pairs {{ {_pairs(opened)} }}",
         ]
-    if staying := [f"{group} . {exit_}" for group, exit_ in members if exit_ in opened]:
-        lines.append(f"add element {TABLE} open_members {{ {', '.join(staying)} }}")
+    staying = [(group, exit_) for group, exit_ in members if exit_ in opened]
+    asking = [(group, exit_) for group, exit_ in staying if exit_ not in exits.suspect or choice.groups.get(group) == exit_]
+    for name, pairs in (("open_members", staying), ("resolver_members", asking)):
+        if pairs:
+            text = ", ".join(f"{group} . {exit_}" for group, exit_ in pairs)
+            lines.append(f"add element {TABLE} {name} {{ {text} }}")
     for name, map_ in (("group_exit", choice.groups), ("bucket_exit", choice.buckets)):
         if map_:
-            pairs = ", ".join(f"{mark} : {exit_}" for mark, exit_ in map_.items())
-            lines.append(f"add element {TABLE} {name} {{ {pairs} }}")
+            text = ", ".join(f"{mark} : {exit_}" for mark, exit_ in map_.items())
+            lines.append(f"add element {TABLE} {name} {{ {text} }}")
     return "\n".join(lines) + "\n"
 
 
@@ -501,7 +517,7 @@ def entry_close(mark: int, interface: str, groups: Iterable[int]) -> str:
         f'open_links {{ "{interface}" }}',
         f'open_pairs {{ {mark} . "{interface}" }}',
         f'up_pairs {{ {mark} . "{interface}" }}',
-        *(f"open_members {{ {group} . {mark} }}" for group in groups),
+        *(f"{name} {{ {group} . {mark} }}" for name in ("open_members", "resolver_members") for group in groups),
     ]
     # To delete what is not there is an error, and to add what is there is none.
     return "".join(f"add element {TABLE} {each}\ndelete element {TABLE} {each}\n" for each in elements)

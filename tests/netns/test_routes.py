@@ -114,8 +114,17 @@ class Fork:
             join(entry, self.links[exit_.name], place, "link0")
             addresses = (exit_.link.sender_address, exit_.link.exit_address)
             acquaint(entry, self.links[exit_.name], place, "link0", addresses)
-            place.ip(f"address add {INTERNET}/32 dev lo", f"route add 10.13.13.0/24 via {exit_.link.sender_address}")
-            place.watch(before_client=f"iifname link0 ip saddr {CLIENT}")
+            place.ip(
+                f"address add {INTERNET}/32 dev lo",
+                *(
+                    f"route add {network} via {exit_.link.sender_address}"
+                    for network in ("10.13.13.0/24", self.state.resolvers_subnet)
+                ),
+            )
+            place.watch(
+                before_client=f"iifname link0 ip saddr {CLIENT}",
+                before_resolver=f"iifname link0 ip saddr {self.state.resolvers_subnet}",
+            )
             place.serve("serve", INTERNET, PORT)
             place.serve("serve", INTERNET, DNS)
         entry.serve("serve", "10.13.13.1", self.state.groups[0].resolver_port)  # where its resolver listens
@@ -131,7 +140,10 @@ class Fork:
         entry.python(code, "wg0", *self.links.values())
         entry.ip(
             "rule add priority 110 to 10.13.13.0/24 lookup main",
+            f"rule add priority 900 from {self.state.resolvers_subnet} lookup 99",
             "rule add priority 1000 iif wg0 unreachable",
+            "route add default dev wg0 table 99",
+            f"address add {self.resolver}/32 dev lo",
         )
         self.lock()
         install(entry, self.state, self.links)
@@ -159,6 +171,11 @@ class Fork:
 
     def mark(self, name: str) -> int:
         return next(exit_.mark for exit_ in self.state.exits if exit_.name == name)
+
+    @property
+    def resolver(self) -> str:
+        """The address under which the clients' resolver asks."""
+        return self.state.groups[0].resolver_address
 
     def ask(self) -> str:
         return self.client.talk("ask", CLIENT, INTERNET, PORT)
@@ -377,6 +394,63 @@ def test_clients_packets_are_counted_by_exit_and_the_agents_own_are_not(fork: Fo
     eventually(lambda: counted()[lock.came_by(paris)] == COUNT, "all answers have come")
     assert counted()[lock.sent_by(paris)] == COUNT
     assert (counted()[lock.sent_by(oslo)], counted()[lock.came_by(oslo)]) == (0, 0)
+
+
+# The resolver's own questions
+
+
+def test_a_resolvers_connection_goes_on_by_its_exit_whoever_else_is_chosen(fork: Fork) -> None:
+    fork.use("paris", "paris", "oslo")
+    with fork.entry.begin("hold", fork.resolver, INTERNET, PORT) as held:
+        fork.use("oslo", "paris", "oslo")
+        assert fork.entry.talk("connect", fork.resolver, INTERNET, PORT) == fork.resolver
+        assert held.communicate("go on\n")[0] == fork.resolver
+    assert fork.exits["oslo"].seen("before_resolver") > 0
+    assert fork.entry.seen("after_front") == 0
+
+
+@pytest.mark.parametrize("suspect", ["", "paris"], ids=["dead", "suspect"])
+def test_a_resolvers_connection_is_reset_when_another_exit_has_to_do(fork: Fork, suspect: str) -> None:
+    fork.use("paris", "paris", "oslo")
+    with fork.entry.begin("hold", fork.resolver, INTERNET, PORT) as held:
+        if suspect:
+            fork.use("oslo", "paris", "oslo", suspect="paris")
+        else:
+            fork.use("oslo", "oslo", up=("paris",))
+        before = fork.exits["paris"].seen("before_resolver")
+        assert held.communicate("go on\n")[0] == "ECONNRESET"
+    assert fork.exits["paris"].seen("before_resolver") == before
+    assert fork.exits["oslo"].seen("before_resolver") == 0  # the reset is not its own
+    assert fork.entry.talk("connect", fork.resolver, INTERNET, PORT) == fork.resolver
+    assert fork.entry.talk("ask", fork.resolver, INTERNET, PORT) == fork.resolver
+    assert fork.entry.seen("after_front") == 0
+
+
+def test_a_resolvers_connection_stays_with_a_suspect_exit_that_is_the_only_one(fork: Fork) -> None:
+    fork.use("paris", "paris", "oslo")
+    with fork.entry.begin("hold", fork.resolver, INTERNET, PORT) as held:
+        fork.use("paris", "paris", suspect="paris")
+        assert held.communicate("go on\n")[0] == fork.resolver
+
+
+def test_a_resolver_that_waits_on_a_dead_exit_is_nudged(fork: Fork) -> None:
+    fork.use("paris", "paris", "oslo")
+    with fork.entry.begin("idle", fork.resolver, INTERNET, PORT, IDLE, 5) as held:
+        fork.use("oslo", "oslo", up=("paris",))
+        assert fork.entry.python(NUDGE, str(fork.mark("paris"))).strip() == str(IDLE)
+        assert held.communicate("go on\n")[0] == str(IDLE)
+
+
+def test_a_resolver_goes_nowhere_while_its_group_has_no_exit(fork: Fork) -> None:
+    fork.use("paris", "paris", "oslo")
+    with fork.entry.begin("hold", fork.resolver, INTERNET, PORT) as held:
+        fork.use(None)
+        before = fork.entry.seen("after_links")
+        assert held.communicate("go on\n")[0] == "ECONNRESET"
+        assert fork.entry.talk("connect", fork.resolver, INTERNET, PORT, 0.3) == "silence"
+        assert fork.entry.talk("send", fork.resolver, INTERNET, PORT, COUNT) == "0"
+    assert fork.entry.seen("after_links") == before
+    assert fork.entry.seen("after_front") == 0
 
 
 # Names

@@ -108,7 +108,7 @@ def test_the_entry_is_sent_nothing_until_it_is_known_to_be_locked(topology: Topo
 
 
 def test_the_entry_starts_with_every_exit_closed(topology: Topology) -> None:
-    for name in ("open_marks", "open_links", "open_pairs", "open_members", "group_exit", "client_group"):
+    for name in ("open_marks", "open_links", "open_pairs", "open_members", "resolver_members", "group_exit", "client_group"):
         declared = re.search(rf"(?:set|map) {name} \{{(.*?)\}}", entry_lock(topology))
         assert declared
         assert "elements" not in declared[1]
@@ -125,6 +125,7 @@ def test_a_switch_costs_the_same_for_any_number_of_clients(topology: Topology) -
         "flush set inet vpn open_links",
         "flush set inet vpn open_pairs",
         "flush set inet vpn open_members",
+        "flush set inet vpn resolver_members",
         "flush set inet vpn up_pairs",
         "flush set inet vpn suspect_marks",
         "flush map inet vpn group_exit",
@@ -135,11 +136,28 @@ def test_a_switch_costs_the_same_for_any_number_of_clients(topology: Topology) -
         'add element inet vpn open_links { "eth1", "eth2" }',
         'add element inet vpn open_pairs { 4097 . "eth1", 4098 . "eth2" }',
         "add element inet vpn open_members { 257 . 4097, 258 . 4098 }",
+        "add element inet vpn resolver_members { 257 . 4097 }",
         "add element inet vpn group_exit { 257 : 4097 }",
         "add element inet vpn bucket_exit { 65792 : 4097, 65793 : 4098 }",
     ]
     assert "10.13.13.2" in lock.entry_clients(topology.state, buckets(topology.state))
     assert "10.13.13.2" not in switch + entry_lock(topology)
+
+
+def test_a_resolver_stays_with_a_suspect_exit_only_where_no_other_is_chosen() -> None:
+    exits = lock.Exits({0x1001: "eth1", 0x1002: "eth2"}, frozenset({0x1001, 0x1002}), suspect=frozenset({0x1001}))
+    members = [(0x101, 0x1001), (0x101, 0x1002)]
+    text = lock.entry_switch(exits, lock.Choice({0x101: 0x1001}, {}), members)
+    assert "resolver_members { 257 . 4097, 257 . 4098 }" in text
+    text = lock.entry_switch(exits, lock.Choice({0x101: 0x1002}, {}), members)
+    assert "resolver_members { 257 . 4098 }" in text
+
+
+def test_what_is_closed_is_closed_for_resolvers_too() -> None:
+    text = lock.entry_close(0x1001, "eth1", [0x101, 0x102])
+    for name in ("open_members", "resolver_members"):
+        for group in (257, 258):
+            assert f"delete element inet vpn {name} {{ {group} . 4097 }}" in text
 
 
 def test_with_no_exit_open_a_switch_only_closes() -> None:
