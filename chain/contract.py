@@ -58,6 +58,7 @@ MARK_GROUP = 0x100  # + index of the group
 MARK_EXIT = 0x1000  # + slot of the exit
 MARK_BUCKET = 0x10000  # + index of the group times BUCKETS + a bucket of its clients
 BUCKETS = 256  # that a group may have, at most
+MARK_GROUP_OF_BUCKET = 0xFFFFFF00  # the bits that all buckets of a group have in common
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Group:
     mark: int
     exits: tuple[str, ...]  # all that it may use, in order of preference
     policy: str  # failover, balance
+    sticky: str  # what keeps its share in a balance: client, flow
     members: tuple[Member, ...]
     fail_back: float  # seconds that a better exit has to be good before it is used again; negative: never
     resolver_address: str  # source of this group's DNS queries; each group has its own

@@ -362,9 +362,10 @@ def _policy(config: Config, name: str, exits: tuple[str, ...]) -> dict[str, Any]
     """Give a group's policy, as the contract has it; `exits` make up the implied group."""
     group = config.groups.get(name)
     if group is None:
-        return {"policy": "failover", "members": tuple(map(Member, exits)), "fail_back": 0.0}
+        return {"policy": "failover", "sticky": "client", "members": tuple(map(Member, exits)), "fail_back": 0.0}
     return {
         "policy": group.policy,
+        "sticky": group.sticky,
         "members": tuple(
             Member(member, group.weights.get(member, 1), is_group=member not in config.exits) for member in group.exits
         ),

@@ -19,6 +19,11 @@ def buckets(state: DesiredState) -> dict[str, int]:
     return choice.client_buckets(state, Failover(choice.groups(state)).buckets)
 
 
+def by_flow(state: DesiredState) -> dict[int, int]:
+    """Give the first bucket of each group that shares by flow, and how many it has."""
+    return choice.by_flow(state, Failover(choice.groups(state)).buckets)
+
+
 def all_by(state: DesiredState, exits: Mapping[str, str]) -> Choice:
     """Send all clients of each of these groups by one exit."""
     counts = Failover(choice.groups(state)).buckets

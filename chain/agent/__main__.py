@@ -82,7 +82,8 @@ class Agent:
         self._state, self._links = state, dict(question["links"])
         self._routes.install(state, self._links)
         self._watch(state)
-        self._load(lock.entry_clients(state, choice.client_buckets(state, self._failover.buckets)))
+        counts = self._failover.buckets
+        self._load(lock.entry_clients(state, choice.client_buckets(state, counts), choice.by_flow(state, counts)))
         self._kept_out = choice.kept_out(state, question["preshared"])
         self._set_peers(state, question["private_key"], question["preshared"])
         self._call_lost()

@@ -80,6 +80,11 @@ def client_buckets(state: DesiredState, counts: Mapping[str, int]) -> dict[str, 
     return found
 
 
+def by_flow(state: DesiredState, counts: Mapping[str, int]) -> dict[int, int]:
+    """Give the mark of the first bucket of each group that shares by flow, and how many it has."""
+    return {bucket_of(group, 0): counts[key(group.name)] for group in state.groups if group.sticky == "flow"}
+
+
 def marks(state: DesiredState, chosen: Mapping[tuple[str, int], str]) -> Choice:
     """Say in marks which exit each bucket uses, and each group's resolver: that of the first bucket which has one."""
     exits = {exit_.name: exit_.mark for exit_ in state.exits}

@@ -278,6 +278,10 @@ class GroupConfig(Model):
     weights: dict[Name, Annotated[int, Field(ge=1, le=100)]] = Field(
         default_factory=dict, description="With balance: how large each one's share is; 1 when not given."
     )
+    sticky: Literal["client", "flow"] = Field(
+        default="client",
+        description="With balance: client, all of a client's traffic goes by one exit; flow, each connection by any.",
+    )
     fail_back: FailBack = Field(
         default="when-better",
         description="When a better exit is used again: when-better, as soon as it is good; a time such as 60s, once it"
@@ -288,6 +292,8 @@ class GroupConfig(Model):
     def _weights_fit(self) -> GroupConfig:
         if self.weights and self.policy != "balance":
             raise ValueError("`weights` say how a balance shares: write `policy: balance` too")
+        if self.sticky != "client" and self.policy != "balance":
+            raise ValueError("`sticky` says what a balance shares out: write `policy: balance` too")
         if unknown := sorted(self.weights.keys() - set(self.exits)):
             raise ValueError(f"`weights` has {', '.join(unknown)}, which is not among `exits`")
         return self

@@ -13,6 +13,7 @@ from chain.contract import (
     CLIENT_INTERFACE,
     MARK_CAPTURED,
     MARK_CAPTURED_REPLY,
+    MARK_GROUP_OF_BUCKET,
     MARK_NUDGE,
     MARK_PROBE,
     MARK_TUNNEL,
@@ -347,8 +348,12 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
     meta l4proto != tcp goto choose
     goto refuse
   }}
+  # For groups that share by flow and not by client: rules of the agent's.
+  chain by_flow {{
+  }}
   chain choose {{
     meta mark set ip saddr map @client_bucket
+    jump by_flow
     meta mark set meta mark map @bucket_exit
     ct mark set meta mark
     meta mark != @open_marks goto refuse
@@ -484,7 +489,9 @@ def entry_switch(exits: Exits, choice: Choice, members: Iterable[tuple[int, int]
             f"add element {TABLE} open_pairs {{ {_pairs(opened)} }}",
         ]
     staying = [(group, exit_) for group, exit_ in members if exit_ in opened]
-    asking = [(group, exit_) for group, exit_ in staying if exit_ not in exits.suspect or choice.groups.get(group) == exit_]
+    asking = [
+        (group, exit_) for group, exit_ in staying if exit_ not in exits.suspect or choice.groups.get(group) == exit_
+    ]
     for name, pairs in (("open_members", staying), ("resolver_members", asking)):
         if pairs:
             text = ", ".join(f"{group} . {exit_}" for group, exit_ in pairs)
@@ -523,13 +530,20 @@ def entry_close(mark: int, interface: str, groups: Iterable[int]) -> str:
     return "".join(f"add element {TABLE} {each}\ndelete element {TABLE} {each}\n" for each in elements)
 
 
-def entry_clients(state: DesiredState, buckets: Mapping[str, int]) -> str:
+def entry_clients(state: DesiredState, buckets: Mapping[str, int], by_flow: Mapping[int, int]) -> str:
     """Say which group each client is in, replacing what was said before, in one transaction.
 
     `buckets`: a client's name → the mark of its bucket of the group.
+    `by_flow`: of groups whose flows are shared out each by itself, the mark of the first bucket → their number.
     """
     marks = {group.name: group.mark for group in state.groups}
-    lines = [f"flush map {TABLE} client_group", f"flush map {TABLE} client_bucket"]
+    lines = [f"flush map {TABLE} client_group", f"flush map {TABLE} client_bucket", f"flush chain {TABLE} by_flow"]
+    for first, count in by_flow.items():
+        rule = f"add rule {TABLE} by_flow meta mark & {MARK_GROUP_OF_BUCKET:#x} == {first:#x}"
+        ends, place = "ip saddr . ip daddr", f"mod {count} offset {first} return"
+        ports = "th sport . th dport"
+        lines.append(f"{rule} meta l4proto {{ tcp, udp }} meta mark set jhash {ends} . {ports} {place}")
+        lines.append(f"{rule} meta mark set jhash {ends} {place}")
     if state.clients:
         pairs = ", ".join(f"{client.address} : {marks[client.group]}" for client in state.clients)
         lines.append(f"add element {TABLE} client_group {{ {pairs} }}")

@@ -108,7 +108,7 @@ def locks(found: Topology) -> dict[str, str]:
     """Give the rulesets of both roles, each as it is when all is well."""
     links = {exit_.name: f"eth{index}" for index, exit_ in enumerate(found.exits, start=1)}
     entry = lock.entry_lock(found.state, front="eth0", links=links) + lock.entry_clients(
-        found.state, buckets(found.state)
+        found.state, buckets(found.state), {}
     )
     switch = lock.entry_switch(
         lock.Exits.well({exit_.mark: links[exit_.name] for exit_ in found.state.exits}),

@@ -62,7 +62,7 @@ def test_the_rulesets_of_every_example_load_and_repeating_them_changes_nothing(b
     links = {exit_.name: f"eth{index}" for index, exit_ in enumerate(found.exits, start=1)}
     state = found.state
     entry = lock.entry_lock(state, front="eth0", links=links)
-    clients = lock.entry_clients(state, buckets(state))
+    clients = lock.entry_clients(state, buckets(state), {})
     marks = {exit_.mark: links[exit_.name] for exit_ in state.exits}
     chosen = all_by(state, {group.name: state.exits[0].name for group in state.groups})
     switch = lock.entry_switch(lock.Exits.well(marks), chosen, [])
@@ -98,7 +98,7 @@ def test_ten_thousand_clients_load(bare: Namespace) -> None:
         Client(f"c{n}", "", f"10.13.{n // 250}.{n % 250 + 1}", "", state.groups[0].name) for n in range(10_000)
     )
     bare.nft(lock.entry_lock(state, front="eth0", links={}))
-    bare.nft(lock.entry_clients(full := replace(state, clients=clients), buckets(full)))
+    bare.nft(lock.entry_clients(full := replace(state, clients=clients), buckets(full), {}))
     for name in ("client_group", "client_bucket"):
         assert bare.run("nft", "list", "map", "inet", "vpn", name).count(" : 0x") == 10_000
 

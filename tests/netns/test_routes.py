@@ -10,10 +10,10 @@ import pytest
 
 from chain import topology
 from chain.config.models import Config
-from chain.contract import to_json
+from chain.contract import Member, to_json
 from chain.exits import REGISTRY
 from chain.node import lock
-from tests.choices import all_by, buckets
+from tests.choices import all_by, buckets, by_flow
 from tests.netns.ground import TRAFFIC, Namespace, acquaint, eventually, join, namespaces
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Fork:
 
     def lock(self) -> None:
         """Load the lock, all exits closed."""
-        clients = lock.entry_clients(self.state, buckets(self.state))
+        clients = lock.entry_clients(self.state, buckets(self.state), by_flow(self.state))
         self.entry.nft(lock.entry_lock(self.state, front="front0", links=self.links) + clients)
 
     def without_redirect(self) -> None:
@@ -168,6 +168,19 @@ class Fork:
             suspect=frozenset(marks[exit_] for exit_ in opened if exit_ == suspect),
         )
         self.entry.nft(lock.entry_switch(exits, chosen, members))
+
+    def share(self, *names: str) -> None:
+        """Open these exits, and send the buckets of the first group to them by turns."""
+        marks = {exit_.name: exit_.mark for exit_ in self.state.exits}
+        group = self.state.groups[0]
+        of_buckets = {
+            first + number: marks[names[number % len(names)]]
+            for first, count in by_flow(self.state).items()
+            for number in range(count)
+        }
+        exits = lock.Exits.well({marks[name]: self.links[name] for name in names})
+        members = [(group.mark, marks[name]) for name in names]
+        self.entry.nft(lock.entry_switch(exits, lock.Choice({group.mark: marks[names[0]]}, of_buckets), members))
 
     def mark(self, name: str) -> int:
         return next(exit_.mark for exit_ in self.state.exits if exit_.name == name)
@@ -509,3 +522,23 @@ def test_a_question_over_ipv6_is_refused_at_once(fork: Fork) -> None:
 def test_the_resolvers_own_port_is_not_open(fork: Fork) -> None:
     fork.use("paris", "paris", "oslo")
     assert fork.client.talk("connect", CLIENT, "10.13.13.1", fork.state.groups[0].resolver_port, 0.3) == "silence"
+
+
+def test_a_group_may_share_out_its_connections_each_by_itself(fork: Fork) -> None:
+    shared = replace(
+        fork.state.groups[0], policy="balance", sticky="flow", members=(Member("paris"), Member("oslo", weight=3))
+    )
+    fork.state = replace(fork.state, groups=(shared,))
+    fork.lock()
+    fork.use("paris", "paris", "oslo")
+    assert [fork.ask() for _ in range(8)] == [CLIENT] * 8
+    assert fork.reached() == {"paris": True, "oslo": False}, "all buckets go by one"
+    fork.share("paris", "oslo")
+    with fork.client.begin("echo", CLIENT, INTERNET, PORT) as flow:
+        before = {name: place.seen("before_client") for name, place in fork.exits.items()}
+        assert flow.communicate("go on\n")[0] == CLIENT
+    grown = [name for name, place in fork.exits.items() if place.seen("before_client") > before[name]]
+    assert len(grown) == 1, "a flow stays where it began"
+    assert [fork.ask() for _ in range(32)] == [CLIENT] * 32
+    assert [fork.client.talk("connect", CLIENT, INTERNET, PORT) for _ in range(8)] == [CLIENT] * 8
+    assert fork.reached() == {"paris": True, "oslo": True}

@@ -8,6 +8,7 @@ from chain.config.models import (
     DnsConfig,
     EndpointText,
     EntryConfig,
+    GroupConfig,
     Host,
     Milliseconds,
     NetworkConfig,
@@ -238,3 +239,12 @@ def test_milliseconds(text: str, read: int) -> None:
 def test_what_is_no_time_in_milliseconds(text: str) -> None:
     with pytest.raises(ValidationError):
         Fields(silence=text)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"sticky": "flow"}, {"weights": {"a": 2}}, {"policy": "balance", "weights": {"b": 2}}]
+)
+def test_what_only_a_balance_understands(fields: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        GroupConfig.model_validate({"exits": ["a"], **fields})
+    assert GroupConfig(exits=["a"], policy="balance", sticky="flow", weights={"a": 2}).sticky == "flow"

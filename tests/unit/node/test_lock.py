@@ -108,7 +108,15 @@ def test_the_entry_is_sent_nothing_until_it_is_known_to_be_locked(topology: Topo
 
 
 def test_the_entry_starts_with_every_exit_closed(topology: Topology) -> None:
-    for name in ("open_marks", "open_links", "open_pairs", "open_members", "resolver_members", "group_exit", "client_group"):
+    for name in (
+        "open_marks",
+        "open_links",
+        "open_pairs",
+        "open_members",
+        "resolver_members",
+        "group_exit",
+        "client_group",
+    ):
         declared = re.search(rf"(?:set|map) {name} \{{(.*?)\}}", entry_lock(topology))
         assert declared
         assert "elements" not in declared[1]
@@ -140,7 +148,7 @@ def test_a_switch_costs_the_same_for_any_number_of_clients(topology: Topology) -
         "add element inet vpn group_exit { 257 : 4097 }",
         "add element inet vpn bucket_exit { 65792 : 4097, 65793 : 4098 }",
     ]
-    assert "10.13.13.2" in lock.entry_clients(topology.state, buckets(topology.state))
+    assert "10.13.13.2" in lock.entry_clients(topology.state, buckets(topology.state), {})
     assert "10.13.13.2" not in switch + entry_lock(topology)
 
 
@@ -166,8 +174,12 @@ def test_with_no_exit_open_a_switch_only_closes() -> None:
 
 def test_clients_of_before_are_forgotten(built: Callable[[str], Topology]) -> None:
     without = built(TEXT.partition("clients:")[0])
-    flushed = lock.entry_clients(without.state, buckets(without.state)).splitlines()
-    assert flushed == ["flush map inet vpn client_group", "flush map inet vpn client_bucket"]
+    flushed = lock.entry_clients(without.state, buckets(without.state), {}).splitlines()
+    assert flushed == [
+        "flush map inet vpn client_group",
+        "flush map inet vpn client_bucket",
+        "flush chain inet vpn by_flow",
+    ]
 
 
 def test_what_clients_ask_others_is_redirected_unless_that_is_switched_off(built: Callable[[str], Topology]) -> None:
