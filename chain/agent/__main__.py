@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -39,7 +40,9 @@ from chain.node.run import CommandError, run
 from chain.node.supervise import log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+
+    from chain.agent.failover import Event, Group
 
 HEALTH = Path(HEALTH_FILE)
 ENDPOINTS, STEERING = Path(MEMORY_DIR, "endpoints.json"), Path(MEMORY_DIR, "steering.json")
@@ -47,6 +50,9 @@ BY_HAND = "by hand"
 REMEMBER_INTERVAL = 5.0
 LONGEST_WAIT = 10.0  # seconds; maintenance begins that much later at most
 CALL_INTERVAL, CALL_SECONDS = 2, 20.0
+# Seconds before each look at a dead exit's connections: a client's own link may lose what tells it.
+NUDGE_AGAIN = 0.0, 0.5, 2.0
+NUDGE_BATCH, NUDGE_PAUSE = 200, 0.002  # a tunnel device holds 500 packets
 
 
 class Agent:
@@ -63,12 +69,14 @@ class Agent:
         self._allowances: dict[str, Allowance] = {}
         self._watches: dict[str, Watch] = {}
         self._failover = Failover(())
+        self._known: tuple[list[Group], set[str]] | None = None  # what that was made for
         self._now: Switch = Switch(frozenset(), {}, (), ())
         self._suspected: frozenset[int] = frozenset()
         self._drained: set[Drained] = set()  # for maintenance, at present
         self._woken = asyncio.Event()
+        self._endings: dict[str, asyncio.Task[None]] = {}
         self._remembered: dict[str, str] = memory.load(ENDPOINTS)
-        self._steering = memory.load(STEERING)
+        self._steering = memory.Steering.of(memory.load(STEERING))
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Do what one line says. Raises whatever its parts raise."""
@@ -79,20 +87,46 @@ class Agent:
         if question["verb"] in ("switch", "drain", "undrain"):
             return self._steer(question)
         state = from_json(DesiredState, json.dumps(question["state"]))
-        self._state, self._links = state, dict(question["links"])
-        self._routes.install(state, self._links)
-        self._watch(state)
-        counts = self._failover.buckets
-        self._load(lock.entry_clients(state, choice.client_buckets(state, counts), choice.by_flow(state, counts)))
+        links = dict(question["links"])
+        reports = {name: from_json(ExitReport, json.dumps(said)) for name, said in question["reports"].items()}
+        # What may fail comes first, so that the former state is still meant then. A peer that the lock does not know
+        # yet is refused.
+        self._routes.install(state, links)
         self._kept_out = choice.kept_out(state, question["preshared"])
         self._set_peers(state, question["private_key"], question["preshared"])
+        self._take_over(state, links, reports)
         self._call_lost()
-        # In order of arrival with what was said before, since both come by this way.
-        self._heard_of = {name: from_json(ExitReport, json.dumps(said)) for name, said in question["reports"].items()}
-        for name, watch in self._watches.items():
-            self._tell(watch, self._heard_of.get(name))
-        self._review(anew=True)
         return {"generation": state.generation, "kept_out": self._kept_out}
+
+    def _take_over(self, state: DesiredState, links: dict[str, str], reports: dict[str, ExitReport]) -> None:
+        """Mean this state from now on."""
+        first = self._state is None
+        self._state, self._links = state, links
+        # In order of arrival with what was said before, since both come by this way.
+        self._heard_of = reports
+        before = self._found_in_kernel(state) if first else choice.Before()
+        self._watch(state, before)
+        steering: list[Event] = []
+        groups = choice.groups(state)
+        if self._known != (groups, set(self._watches)):
+            self._known = groups, set(self._watches)
+            self._failover = Failover(groups, before.chosen if first else self._failover.chosen)
+            self._drained.clear()
+            steering = self._steered(state)
+        for name, watch in self._watches.items():
+            self._tell(watch, reports.get(name))
+        self._review(*steering, anew=True, first=first)
+
+    def _found_in_kernel(self, state: DesiredState) -> choice.Before:
+        """Give what a former agent decided, as far as it still holds."""
+        listed = {name: self._list(f"set {lock.TABLE} {name}") for name in ("up_pairs", "open_marks", "suspect_marks")}
+        return choice.before(
+            state,
+            dict(self._list(f"map {lock.TABLE} bucket_exit")),
+            up={pair["concat"][0] for pair in listed["up_pairs"]},
+            opened=listed["open_marks"],
+            suspect=listed["suspect_marks"],
+        )
 
     def _set_peers(self, state: DesiredState, private_key: str, preshared: Mapping[str, str]) -> None:
         peers = [
@@ -145,19 +179,20 @@ class Agent:
 
     # Exits
 
-    def _watch(self, state: DesiredState) -> None:
+    def _watch(self, state: DesiredState, before: choice.Before) -> None:
         """Watch exactly these exits; of those that stay, everything is remembered."""
         exits = {exit_.name: exit_ for exit_ in state.exits if exit_.name in self._links}
         source = state.address.partition("/")[0]
+        judged = dict(before.states)
         for name, watch in list(self._watches.items()):
             if watch.exit != exits.get(name) or watch.wanted != choice.sensitivity(state, name):
+                if watch.exit == exits.get(name) and watch.says_up:
+                    judged[name] = watch.state
                 self._watches.pop(name).close()
         for name, exit_ in exits.items():
             if name not in self._watches:
-                self._watches[name] = Watch(exit_, source, choice.sensitivity(state, name))
-        self._failover = Failover(choice.groups(state), self._failover.chosen)
-        self._drained.clear()
-        self._take_up_steering()
+                wanted = choice.sensitivity(state, name)
+                self._watches[name] = Watch(exit_, source, wanted, judged.get(name, State.GOOD))
 
     def heard(self, name: str, report: ExitReport | None) -> None:
         """Take what an exit says, or that it is gone."""
@@ -179,7 +214,10 @@ class Agent:
             trusted = allowance.take(now)
             if not trusted:
                 asyncio.get_running_loop().call_later(allowance.wait(now), self._tell_again, watch.exit.name)
-        watch.heard(now, report, trusted=trusted)
+        try:
+            watch.heard(now, report, trusted=trusted)
+        except OSError as error:  # it stays dead; the other exits are not to suffer
+            log("agent", f"exit {watch.exit.name} can't be asked: {error.strerror}")
         self._woken.set()
 
     def _tell_again(self, name: str) -> None:
@@ -203,18 +241,20 @@ class Agent:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), min(wait, LONGEST_WAIT))
 
-    def _review(self, *, anew: bool = False) -> None:
-        """Act on what the watches found. `anew`: whatever the kernel has been told."""
+    def _review(self, *steering: Event, anew: bool = False, first: bool = False) -> None:
+        """Act on what the watches found. `anew`: whatever the kernel has been told. `first`: since another agent."""
         before = {name: watch.told for name, watch in self._watches.items()}
         events = [news for watch in self._watches.values() if (news := watch.news(anew=anew))]
         for news in events:
             if news.state is not before[news.exit]:
                 tell("exit", exit=news.exit, source=before[news.exit], target=news.state, cause=news.cause)
-        switch = self._failover.handle(time.monotonic(), *events, *self._maintenance())
-        if switch is None and self._suspects() != self._suspected:
+        switch = self._failover.handle(time.monotonic(), *events, *steering, *self._maintenance())
+        if switch is None and (anew or self._suspects() != self._suspected):
             switch = replace(self._now, moves=(), died=())
+        if switch is not None and first:  # those too that died while there was no agent
+            switch = replace(switch, died=tuple(name for name in self._watches if name not in switch.opened))
         if switch is not None:
-            self._switch(switch)
+            self._switch(switch, anew=anew)
 
     def _maintenance(self) -> list[Drained | Undrained]:
         """Give the drains that begin now, and those that end."""
@@ -233,7 +273,7 @@ class Agent:
     def _steer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Pin a group to an exit, or drain an exit, until told otherwise: also by the next agent. Raises ValueError."""
         event: Pinned | Drained | Undrained
-        pins, drains = self._steering.setdefault("pins", {}), self._steering.setdefault("drains", [])
+        pins, drains = self._steering.pins, self._steering.drains
         if question["verb"] == "switch":
             group, name = question["group"], question["exit"]
             event = Pinned(choice.key(group), name)
@@ -256,31 +296,31 @@ class Agent:
                 drains[:] = [each for each in drains if each != name]
         if switch is not None:
             self._switch(switch)
-        try:
-            memory.save(STEERING, self._steering)
-        except OSError as error:
-            log("agent", f"what was chosen by hand can't be remembered: {error.strerror}")
-        tell(
-            question["verb"],
-            **{key: value for key, value in question.items() if key in ("group", "exit")},
-            cause=BY_HAND,
-        )
+        self._remember_steering()
+        chosen = {key: value for key, value in question.items() if key in ("group", "exit")}
+        tell(question["verb"], **chosen, cause=BY_HAND)
         return {}
 
-    def _take_up_steering(self) -> None:
-        """Hand on what was chosen by hand, as far as there still is such a group or exit."""
-        now = time.monotonic()
-        for name in self._steering.get("drains", ()):
-            self._failover.handle(now, Drained(name, BY_HAND))
-        for group, name in self._steering.get("pins", {}).items():
-            with contextlib.suppress(KeyError, ValueError):
-                self._failover.handle(now, Pinned(choice.key(group), name))
+    def _remember_steering(self) -> None:
+        try:
+            memory.save(STEERING, vars(self._steering))
+        except OSError as error:
+            log("agent", f"what was chosen by hand can't be remembered: {error.strerror}")
+
+    def _steered(self, state: DesiredState) -> list[Event]:
+        """Give what was chosen by hand. What there is no exit or no group for any more is forgotten."""
+        holding = self._steering.holding(state)
+        if holding != self._steering:
+            self._steering = holding
+            self._remember_steering()
+        drained: list[Event] = [Drained(name, BY_HAND) for name in holding.drains]
+        return drained + [Pinned(choice.key(group), name) for group, name in holding.pins.items()]
 
     def _suspects(self) -> frozenset[int]:
         return frozenset(watch.exit.mark for watch in self._watches.values() if watch.state is State.SUSPECT)
 
-    def _switch(self, switch: Switch) -> None:
-        """Make the kernel agree. One transaction; closing comes before anything else."""
+    def _switch(self, switch: Switch, *, anew: bool = False) -> None:
+        """Make the kernel agree. One transaction, that of clients among it with `anew`; closing comes first."""
         state = self._state
         if state is None:
             return
@@ -292,7 +332,10 @@ class Agent:
             suspect=self._suspected,
         )
         members = ((group.mark, marks[name]) for group in state.groups for name in group.exits)
-        self._load(lock.entry_switch(exits, choice.marks(state, switch.chosen), members))
+        counts, clients = self._failover.buckets, ""
+        if anew:
+            clients = lock.entry_clients(state, choice.client_buckets(state, counts), choice.by_flow(state, counts))
+        self._load(clients + lock.entry_switch(exits, choice.marks(state, switch.chosen), members))
         switches = {interface: name in switch.opened for name, interface in self._links.items()}
         for interface, on in (switches | {CLIENT_INTERFACE: bool(switch.opened)}).items():
             try:
@@ -303,7 +346,10 @@ class Agent:
             HEALTH.touch()
         else:
             HEALTH.unlink(missing_ok=True)
-        self._end_connections(marks[name] for name in switch.died)
+        for name in switch.died:
+            if ending := self._endings.pop(name, None):
+                ending.cancel()
+            self._endings[name] = asyncio.create_task(self._end_connections(name, marks[name]))
         for name in sorted(switch.opened ^ before.opened):
             log("agent", f"exit {name}: {'open' if name in switch.opened else 'closed'}")
         for move in switch.moves:
@@ -315,13 +361,26 @@ class Agent:
     def _heard_up(self) -> set[str]:
         return {name for name in self._watches if name in self._heard_of and self._heard_of[name].state == "up"}
 
-    def _end_connections(self, marks: Iterable[int]) -> None:
-        """Have clients notice that the TCP connections by these exits have ended, those too that are idle."""
+    async def _end_connections(self, name: str, mark: int) -> None:
+        """Have clients notice that the TCP connections by an exit have ended, those too that are idle.
+
+        Not all at once, nor in one go: there may be thousands, and other exits have to be looked after meanwhile.
+        """
         try:
-            for mark in marks:
-                self._nudger.nudge(self._netfilter.tcp_flows(mark))
+            for pause in NUDGE_AGAIN:
+                await asyncio.sleep(pause)
+                if name in self._now.opened:  # what is left of them may go on
+                    break
+                with contextlib.closing(Netfilter()) as netfilter:
+                    flows = netfilter.tcp_flows(mark)
+                    while batch := list(itertools.islice(flows, NUDGE_BATCH)):
+                        self._nudger.nudge(batch)
+                        await asyncio.sleep(NUDGE_PAUSE)
         except OSError as error:  # they notice when they next send something
             log("agent", f"idle connections are not ended: {error.strerror}")
+        finally:
+            if self._endings.get(name) is asyncio.current_task():
+                del self._endings[name]
 
     def _load(self, ruleset: str) -> None:
         code, _, error = self._nft.cmd(ruleset)
@@ -401,11 +460,19 @@ class Agent:
         }
 
     def _refused(self) -> int:
+        return sum(int(item["packets"]) for item in self._listed(f"counter {lock.TABLE} refused"))
+
+    def _list(self, what: str) -> list[Any]:
+        """Give the elements of a set or a map."""
+        return [element for item in self._listed(what) for element in item.get("elem", ())]
+
+    def _listed(self, what: str) -> list[dict[str, Any]]:
+        """Give what nftables has of that kind and name."""
         self._nft.set_json_output(True)
-        _, output, _ = self._nft.cmd(f"list counter {lock.TABLE} refused")
+        _, output, _ = self._nft.cmd(f"list {what}")
         self._nft.set_json_output(False)
-        objects = json.loads(output)["nftables"] if output else []
-        return sum(int(item["counter"]["packets"]) for item in objects if "counter" in item)
+        kind = what.partition(" ")[0]
+        return [item[kind] for item in json.loads(output)["nftables"] if kind in item] if output else []
 
 
 def _dump() -> str:

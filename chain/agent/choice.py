@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chain.agent.failover import NEVER, Group, Member, Policy, spread
-from chain.agent.verdict import Sensitivity
+from chain.agent.verdict import Sensitivity, State
 from chain.contract import BUCKETS, MARK_BUCKET, MARK_GROUP
 from chain.node.lock import Choice
 
@@ -96,6 +97,38 @@ def marks(state: DesiredState, chosen: Mapping[tuple[str, int], str]) -> Choice:
         buckets[bucket_of(group, bucket)] = exits[exit_]
         of_groups.setdefault(group.mark, exits[exit_])
     return Choice(of_groups, buckets)
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a former agent decided."""
+
+    chosen: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    states: Mapping[str, State] = field(default_factory=dict)  # of exits that said that they were up
+
+
+def before(
+    state: DesiredState,
+    buckets: Mapping[int, int],
+    *,
+    up: Collection[int],
+    opened: Collection[int],
+    suspect: Collection[int],
+) -> Before:
+    """Read that from the kernel's marks. `buckets`: the exit that each uses; `up`: exits that said so."""
+    exits = {exit_.mark: exit_.name for exit_ in state.exits}
+    by_mark = {group.mark: key(group.name) for group in state.groups}
+    found = {}
+    for bucket, exit_ in buckets.items():
+        index, number = divmod(bucket - MARK_BUCKET, BUCKETS)
+        if exit_ in exits and MARK_GROUP + index in by_mark:
+            found[by_mark[MARK_GROUP + index], number] = exits[exit_]
+    states = {
+        name: State.DEAD if mark not in opened else State.SUSPECT if mark in suspect else State.GOOD
+        for mark, name in exits.items()
+        if mark in up
+    }
+    return Before(found, states)
 
 
 def kept_out(state: DesiredState, keys: Collection[str]) -> list[str]:

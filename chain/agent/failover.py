@@ -153,6 +153,8 @@ class Failover:
 
     def handle(self, now: float, *events: Event) -> Switch | None:
         """Take in what happened, all at once; say what has to be changed, if anything."""
+        if not events and self._said is not None and now < self.wake:
+            return None  # as most of the time, many times a second
         died = []
         by_hand = set()
         for event in events:
@@ -324,7 +326,7 @@ class Failover:
     def _count(self, name: str) -> int:
         """Give the fewest buckets that keep all weights exactly; a multiple of that where it is small."""
         least = self._divisor(name)
-        return 1 if least == 1 else min(least * math.ceil(FINE / least), MOST_BUCKETS)
+        return 1 if least == 1 else min(least * -(-FINE // least), MOST_BUCKETS)
 
     def _divisor(self, name: str) -> int:
         group = self._groups.get(name)

@@ -34,6 +34,7 @@ _HEADER = struct.Struct("=IHHII")
 _GENERAL = struct.Struct("!BBH")
 _ATTRIBUTE = struct.Struct("=HH")
 _BUFFER = 1 << 16
+PATIENCE = 5  # seconds
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,13 @@ class Flow:
 class Netfilter:
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+        # It answers at once; a message that is lost is not to stop everything.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", PATIENCE, 0))
         self._socket.bind((0, 0))
         self._sequence = 0
+
+    def close(self) -> None:
+        self._socket.close()
 
     def counters(self) -> dict[str, int]:
         """Give the packets counted by each of the lock's named counters. Raises OSError."""
@@ -63,25 +69,24 @@ class Netfilter:
             found[name] = int.from_bytes(_attributes(fields[_OBJECT_DATA])[_COUNTER_PACKETS])
         return found
 
-    def tcp_flows(self, mark: int) -> list[Flow]:
-        """Give the TCP connections that carry this mark. Raises OSError."""
+    def tcp_flows(self, mark: int) -> Iterator[Flow]:
+        """Give the TCP connections that carry this mark, as the kernel lists them. Raises OSError.
+
+        Nothing else may be asked meanwhile.
+        """
         wanted = _attribute(_MARK, struct.pack("!I", mark)) + _attribute(_MARK_MASK, b"\xff" * 4)
-        found = []
         for message in self._dump(_CONNTRACK, _GET_CONNTRACK, socket.AF_INET, wanted):
             original = _attributes(_attributes(message)[_TUPLE_ORIGINAL])
             ports = _attributes(original[_TUPLE_PROTOCOL])
             if ports[_PROTOCOL][0] != socket.IPPROTO_TCP:
                 continue
             addresses = _attributes(original[_TUPLE_ADDRESSES])
-            found.append(
-                Flow(
-                    addresses[_SOURCE],
-                    int.from_bytes(ports[_SOURCE_PORT]),
-                    addresses[_DESTINATION],
-                    int.from_bytes(ports[_DESTINATION_PORT]),
-                )
+            yield Flow(
+                addresses[_SOURCE],
+                int.from_bytes(ports[_SOURCE_PORT]),
+                addresses[_DESTINATION],
+                int.from_bytes(ports[_DESTINATION_PORT]),
             )
-        return found
 
     def _dump(self, subsystem: int, kind: int, family: int, wanted: bytes) -> Iterator[bytes]:
         """Give the attributes of each message of the answer."""

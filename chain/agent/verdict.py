@@ -376,9 +376,18 @@ class Verdict:
     """Of one exit. At first it is dead: it has not said that it is up."""
 
     def __init__(
-        self, now: float, sensitivity: Sensitivity | None = None, *, near: bool = True, public: bool = True
+        self,
+        now: float,
+        sensitivity: Sensitivity | None = None,
+        *,
+        near: bool = True,
+        public: bool = True,
+        before: State = State.GOOD,
     ) -> None:
-        """Judge an exit that has these kinds of target; at least one."""
+        """Judge an exit that has these kinds of target; at least one.
+
+        `before`: how it was judged by another, whose reasons are not known; good where nothing is known against it.
+        """
         if not near and not public:
             raise ValueError("an exit without any target can't be judged")
         self._want = want = sensitivity or Sensitivity()
@@ -391,7 +400,8 @@ class Verdict:
         self._nearest = next(iter(self._trails.values()))
         self._traffic = Traffic(now)
         self._marked = 0, 0  # the counters when all was well
-        self._up = self._was_up = False
+        self._up, self._was_up = False, before is State.SUSPECT
+        self._has_to_answer = before is State.DEAD
         self._doubt_at = _NEVER  # when an alarm began that is still to be answered
         self._steady_since = _NEVER
         self._steady_answers = 0
@@ -429,7 +439,10 @@ class Verdict:
             self._up, self.wake = True, now
             for trail in self._trails.values():
                 trail.begin()
-            if self._was_up:
+            if self._has_to_answer:
+                self._has_to_answer, self._was_up = False, True
+                self._set(now, State.DEAD, "it was dead before, and has not answered since")
+            elif self._was_up:
                 self._recover(now, "it is up again")
             else:
                 self._was_up, self._good_since = True, now
@@ -437,6 +450,11 @@ class Verdict:
         elif not up:
             self._up = False
             self._die(now, cause)
+
+    def succeed(self, other: Verdict) -> None:
+        """Take over how the same exit fared, when others are asked from now on: it is not to begin as a good one."""
+        self._was_up = other._was_up and other.state is not State.GOOD
+        self._calm, self._hold = other._calm, other._hold
 
     def answered(self, target: Target, sequence: int, at: float) -> None:
         """Take an answer, with the time when it came in."""

@@ -19,10 +19,10 @@ _IDLE = 0.05  # seconds between two looks at an exit of which nothing is known y
 
 
 class Watch:
-    def __init__(self, exit_: ExitLink, source: str, wanted: Sensitivity) -> None:
-        """`source`: the address to ask from."""
+    def __init__(self, exit_: ExitLink, source: str, wanted: Sensitivity, before: State = State.GOOD) -> None:
+        """`source`: the address to ask from. `before`: how the exit was judged by another watch."""
         self.exit, self.wanted = exit_, wanted
-        self._source = source
+        self._source, self._before = source, before
         self._verdict: Verdict | None = None
         self._asking: tuple[Sequence[str], Sequence[str], bool] | None = None
         self._targets: dict[Target, tuple[Prober, Callable[[int], Sequence[str]]]] = {}
@@ -49,7 +49,10 @@ class Watch:
         return "" if self._verdict is None else self._verdict.warning
 
     def heard(self, now: float, report: ExitReport | None, *, trusted: bool) -> None:
-        """Take the exit's own word, or that it is gone. `trusted`: what it says may be acted on."""
+        """Take the exit's own word, or that it is gone. `trusted`: what it says may be acted on.
+
+        Raises OSError if it can't be asked.
+        """
         up = report is not None and report.state == "up"
         if report is not None and up:
             self._ask_as(now, report)
@@ -97,14 +100,14 @@ class Watch:
     def _ask_as(self, now: float, report: ExitReport) -> None:
         """Ask whom the exit names, in the way that its tunnel carries. Another choice begins the verdict anew."""
         asking = report.near, report.public, report.names
-        if self._asking == asking:
+        if self._asking == asking or not (report.near or report.public):
             return
         self.close()
-        self._asking = asking
-        if not report.near and not report.public:
-            return
-        self.says_up = False
-        self._verdict = verdict = Verdict(now, self.wanted, near=bool(report.near), public=bool(report.public))
+        self._asking, self.says_up = None, False
+        verdict = Verdict(now, self.wanted, near=bool(report.near), public=bool(report.public), before=self._before)
+        if self._verdict is not None:
+            verdict.succeed(self._verdict)
+        self._verdict = None
         for target, addresses in ((Target.NEAR, report.near), (Target.PUBLIC, report.public)):
             if addresses:
                 prober = Prober(
@@ -114,6 +117,7 @@ class Watch:
                     answered=partial(verdict.answered, target),
                 )
                 self._targets[target] = prober, (_all if target is Target.NEAR else _in_turn)(addresses)
+        self._asking, self._verdict = asking, verdict
 
 
 def _all(addresses: Sequence[str]) -> Callable[[int], Sequence[str]]:

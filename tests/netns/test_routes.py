@@ -315,7 +315,7 @@ NUDGE = """\
 import sys
 from chain.agent.netfilter import Netfilter
 from chain.agent.nudge import Nudger
-flows = Netfilter().tcp_flows(int(sys.argv[1]))
+flows = list(Netfilter().tcp_flows(int(sys.argv[1])))
 Nudger().nudge(flows)
 print(len(flows))
 """

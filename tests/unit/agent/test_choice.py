@@ -86,3 +86,22 @@ def test_who_should_share_a_key_with_the_entry_and_does_not_is_kept_out(
     clients = [Client(name, "", "10.13.13.2", "fd00::2", "default", psk_file=name) for name in ("phone", "tv")]
     clients.append(Client("old", "", "10.13.13.4", "fd00::4", "default"))
     assert kept_out(replace(built(minimal).state, clients=tuple(clients)), {"phone": ""}) == ["tv"]
+
+
+def test_what_a_former_agent_decided_is_read_from_marks(built: Callable[[str], Topology]) -> None:
+    state = built(TEXT + GROUPS).state
+    marks = {exit_.name: exit_.mark for exit_ in state.exits}
+    failover = Failover(choice.groups(state))
+    switch = failover.handle(0.0, Judged("paris", State.GOOD, "up"), Judged("oslo", State.SUSPECT, "silence"))
+    assert switch is not None
+    found = choice.before(
+        state,
+        choice.marks(state, switch.chosen).buckets,
+        up=marks.values(),
+        opened=[marks["paris"], marks["oslo"]],
+        suspect=[marks["oslo"]],
+    )
+    assert found == choice.Before(switch.chosen, {"paris": State.GOOD, "oslo": State.SUSPECT})
+    found = choice.before(state, {7: 8, 0x10000: 0x1001}, up=[marks["paris"]], opened=[], suspect=[])
+    assert found == choice.Before({}, {"paris": State.DEAD})  # of what it does not know, it knows nothing
+    assert choice.before(state, {}, up=[], opened=[], suspect=[]) == choice.Before()

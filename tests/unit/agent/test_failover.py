@@ -307,6 +307,17 @@ def test_an_exit_that_was_in_no_group_is_unknown() -> None:
     assert used(machine) == {None}
 
 
+def test_without_an_event_nothing_is_said_before_it_is_due() -> None:
+    machine = Failover([failover("g", "a", "b")])
+    machine.handle(0.0, *good("b"), *dead("a"))
+    machine.handle(1.0, *good("a"))
+    assert machine.wake == 61.0
+    assert machine.handle(60.9) is None
+    switch = machine.handle(61.0)
+    assert switch is not None
+    assert used(machine) == {"a"}
+
+
 def test_after_a_restart_it_goes_on_with_what_was_in_force() -> None:
     groups = [failover("g", "a", "b", fail_back=NEVER)]
     machine = Failover(groups, {("g", 0): "b", ("g", 7): "a", ("old", 0): "a"})

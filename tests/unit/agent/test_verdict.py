@@ -35,8 +35,8 @@ moments = st.floats(BEGIN, BEGIN + 0.5)
 class Exit:
     """An exit that answers each question after the same time, or not at all."""
 
-    def __init__(self, want: Sensitivity | None = None, *, near: bool = True) -> None:
-        self.verdict = Verdict(0.0, want, near=near)
+    def __init__(self, want: Sensitivity | None = None, *, near: bool = True, before: State = State.GOOD) -> None:
+        self.verdict = Verdict(0.0, want, near=near, before=before)
         self.now, self.rtt = 0.0, 0.02
         self.answers: set[Target] = set(Target)
         self.sent = self.received = 0
@@ -127,6 +127,31 @@ def test_who_dies_again_and_again_waits_longer_each_time_until_it_was_good_for_a
 
 
 # Silence
+
+
+def test_one_that_another_judged_dead_has_to_answer_before_it_is_used() -> None:
+    exit_ = Exit(before=State.DEAD)
+    exit_.answers = set()
+    states = [exit_.up().run(5).verdict.state]
+    exit_.answers = set(Target)
+    states += [exit_.run(seconds).verdict.state for seconds in (2, Sensitivity().hold_down)]
+    assert states == [State.DEAD, State.SUSPECT, State.GOOD]
+
+
+def test_one_that_another_suspected_has_to_prove_itself() -> None:
+    exit_ = Exit(before=State.SUSPECT).up()
+    states = [exit_.verdict.state, exit_.run(Sensitivity().hold_down + 1).verdict.state]
+    assert states == [State.SUSPECT, State.GOOD]
+
+
+@pytest.mark.parametrize(("ends", "state"), [(True, State.SUSPECT), (False, State.GOOD)])
+def test_with_other_targets_an_exit_is_still_the_same(ends: bool, state: State) -> None:  # noqa: FBT001 - a case
+    before = Exit().up().verdict
+    if ends:
+        before.said(1.0, up=False, cause="it dials anew")
+    exit_ = Exit()
+    exit_.verdict.succeed(before)
+    assert exit_.up().verdict.state is state
 
 
 def test_a_missing_answer_starts_a_burst() -> None:
