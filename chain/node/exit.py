@@ -33,7 +33,7 @@ from chain.node.control import CONTROL_SOCKET
 from chain.node.kinds import causes
 from chain.node.kinds.base import DialError, Tunnel
 from chain.node.kinds.causes import Diagnosis
-from chain.node.probe import TRIES, largest, ping
+from chain.node.probe import TRIES, largest, mtu_of, ping
 from chain.node.report import Reporter, statistics
 from chain.node.reports import Reports
 from chain.node.resolve import ResolveError, resolve
@@ -385,8 +385,7 @@ class Exit:
 
         with contextlib.suppress(OSError):  # the interface is gone, which others tell
             while True:
-                # As it was negotiated: a PPP server may allow less than it was asked for.
-                full = int(Path(f"/sys/class/net/{name}/mtu").read_text())
+                full = mtu_of(name)
                 fits = await largest(full, passes)
                 found = causes.MTU.found(full=full, passing=fits, target=target, tries=TRIES) if fits else Diagnosis("")
                 self._warn(found)

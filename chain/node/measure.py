@@ -22,7 +22,7 @@ from chain.contract import SECRETS_DIR, Measurement, Order, from_json, printable
 from chain.errors import ChainError
 from chain.node import caps, control, kinds
 from chain.node.exit import load
-from chain.node.probe import largest, ping
+from chain.node.probe import largest, mtu_of, ping
 from chain.node.resolve import CLASS_CHAOS, CLASS_IN, PORT, TYPE_A, TYPE_TXT, addresses_in, question, texts_in
 from chain.secret import read_secret
 
@@ -151,7 +151,7 @@ async def size(kind: Kind, target: str) -> tuple[int | None, int | None, str]:
     name = kind.interface
     if not name:
         return None, None, "clients' packets do not pass as they are" if kind.capture else "there is no tunnel"
-    full = int(Path(f"/sys/class/net/{name}/mtu").read_text())
+    full = mtu_of(name)
     most = 0
 
     async def passes(count: int) -> bool:

@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chain.contract import MARK_PROBE, MARK_TUNNEL
@@ -84,6 +85,11 @@ async def connect(address: str, port: int, interface: str) -> Stream:
     except BaseException:
         channel.close()
         raise
+
+
+def mtu_of(interface: str) -> int:
+    """Give an interface's MTU as it stands: a PPP server may allow less than it was asked for. Raises OSError."""
+    return int(Path(f"/sys/class/net/{interface}/mtu").read_text())
 
 
 async def largest(full: int, passes: Callable[[int], Awaitable[bool]]) -> int | None:

@@ -175,15 +175,14 @@ def test_without_packets_of_ones_own_there_is_no_size() -> None:
 
 @pytest.mark.parametrize(("room", "found"), [(1420, (1420, 1420, "")), (1300, (1420, 1300, "")), (0, None)])
 def test_the_largest_packet_is_told_from_none_at_all(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, room: int, found: tuple[int, int, str] | None
+    monkeypatch: pytest.MonkeyPatch, room: int, found: tuple[int, int, str] | None
 ) -> None:
     async def ping(_: str, __: str, sequence: int, ___: float, size: int) -> float | None:
         assert sequence == size
         return 0.01 if size <= room else None
 
-    (tmp_path / "mtu").write_text("1420\n")
     monkeypatch.setattr(measure, "ping", ping)
-    monkeypatch.setattr(measure, "Path", lambda _: tmp_path / "mtu")
+    monkeypatch.setattr(measure, "mtu_of", lambda _: 1420)
     kind = Near({}, [])
     kind.interface = "vpn0"
     expected = found or (1420, None, "10.0.0.1 answers no large pings")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.node.probe import SMALLEST, TRIES, largest, objection
+from chain.node.probe import SMALLEST, TRIES, largest, mtu_of, objection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,12 @@ def test_the_largest_that_passes_is_found(full: int, room: int) -> None:
     assert found == (None if room >= full else room)
     assert len(asked) < 60
     assert set(asked) <= set(range(SMALLEST, full + 1))
+
+
+def test_an_interfaces_mtu_is_the_kernels() -> None:
+    assert mtu_of("lo") > SMALLEST
+    with pytest.raises(OSError, match="No such file"):
+        mtu_of("vpn7")
 
 
 def test_where_all_is_well_one_packet_tells() -> None:
