@@ -88,6 +88,7 @@ class Entry:
         self._reports = Reports("entry", self._heard)
         self._heard_of: dict[str, ExitReport] = {}
         self._answered_at = 0.0  # by the agent
+        self._closed_at = 0.0  # when exits were last closed in its absence
         self._agent_rules = False  # it has taken its state, and answers
         self._broken: asyncio.Future[None]  # a state of the lock that could not be brought about
         self._events: deque[dict[str, Any]] = deque(maxlen=MOST_EVENTS)
@@ -319,6 +320,7 @@ class Entry:
 
     def _heard(self, name: str, report: ExitReport | None) -> None:
         """Tell the agent what an exit says; without an agent, close those that are gone."""
+        was_up = self._is_up(name)
         if report is None:
             self._heard_of.pop(name, None)
         else:
@@ -326,22 +328,32 @@ class Entry:
         if self._agent is not None and self._agent.stdin is not None and not self._agent.stdin.is_closing():
             line = {"verb": "report", "exit": name, "report": None if report is None else json.loads(to_json(report))}
             self._agent.stdin.write(json.dumps(line).encode() + b"\n")
-        if not self._agent_rules:
+        # Not at each line, since a program's start holds up all others; and again now and then, since an agent that was
+        # thought to hang may have opened what was closed.
+        lost = was_up and not self._is_up(name)
+        if not self._agent_rules and (lost or time.monotonic() - self._closed_at > HEARTBEAT):
             self._close_lost()
+
+    def _is_up(self, name: str) -> bool:
+        return name in self._heard_of and self._heard_of[name].state == "up"
 
     def _close_lost(self) -> None:
         """Send nothing any more to exits that are not up, in the agent's absence."""
-        up = {name for name, report in self._heard_of.items() if report.state == "up"}
-        groups = [group.mark for group in self._state.groups]
+        self._closed_at = time.monotonic()
+        lost = {
+            exit_.mark: self._links[exit_.name]
+            for exit_ in self._state.exits
+            if exit_.name in self._links and not self._is_up(exit_.name)
+        }
         try:
-            for exit_ in self._state.exits:
-                if exit_.name in self._links and exit_.name not in up:
-                    nft(lock.entry_close(exit_.mark, self._links[exit_.name], groups))
+            if lost:
+                nft(lock.entry_close(lost, [group.mark for group in self._state.groups]))
         except (CommandError, OSError, subprocess.SubprocessError) as error:
             # It takes the container with it, which starts anew, locked.
             if not self._broken.done():
                 self._broken.set_exception(error)
-        if not up:
+        # An exit that only others run through is no way out.
+        if not any(self._is_up(name) for group in self._state.groups for name in group.exits):
             HEALTH.unlink(missing_ok=True)
 
     # `docker exec`

@@ -517,14 +517,21 @@ def came_by(mark: int) -> str:
     return f"came_{mark}"
 
 
-def entry_close(mark: int, interface: str, groups: Iterable[int]) -> str:
-    """Close one exit, whatever was open; repeats harmlessly. `groups`: all groups' marks."""
+def entry_close(exits: Mapping[int, str], groups: Iterable[int]) -> str:
+    """Close exits, whatever was open, in one transaction that repeats harmlessly.
+
+    `exits`: their marks, with the interfaces of their links; one at least. `groups`: all groups' marks.
+    """
     elements = [
-        f"open_marks {{ {mark} }}",
-        f'open_links {{ "{interface}" }}',
-        f'open_pairs {{ {mark} . "{interface}" }}',
-        f'up_pairs {{ {mark} . "{interface}" }}',
-        *(f"{name} {{ {group} . {mark} }}" for name in ("open_members", "resolver_members") for group in groups),
+        f"open_marks {{ {', '.join(map(str, exits))} }}",
+        f"open_links {{ {_names(exits.values())} }}",
+        f"open_pairs {{ {_pairs(exits)} }}",
+        f"up_pairs {{ {_pairs(exits)} }}",
+        *(
+            f"{name} {{ {', '.join(f'{group} . {mark}' for mark in exits)} }}"
+            for name in ("open_members", "resolver_members")
+            for group in groups
+        ),
     ]
     # To delete what is not there is an error, and to add what is there is none.
     return "".join(f"add element {TABLE} {each}\ndelete element {TABLE} {each}\n" for each in elements)

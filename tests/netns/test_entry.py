@@ -1,0 +1,212 @@
+"""The entry's supervisor and its agent, which may die, in a real kernel: what is open while nobody or one of them rules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chain.contract import to_json
+from chain.node import lock
+from tests.netns.ground import ROOT, namespaces
+from tests.netns.test_routes import INTERNET, Fork
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BESIDE = Path(__file__).with_name("beside")  # what the agent finds in its own image
+
+# `ip netns exec` gives a mount namespace of one's own: nothing of this is seen outside.
+PRELUDE = """\
+import asyncio, contextlib, json, os, signal, subprocess, sys, time
+from pathlib import Path
+for folder in ("/run", "/var/lib"):
+    subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
+for folder in ("/run/chain", "/var/lib/chain"):
+    Path(folder).mkdir()
+os.environ["PYTHONPATH"] = os.pathsep.join(sys.argv[3:5])
+os.environ["PATH"] = sys.argv[4] + os.pathsep + os.environ["PATH"]
+from chain.contract import ExitReport
+from chain.node import entry
+entry.CONFIG_DIR = sys.argv[1]
+loaded, load = [], entry.nft
+entry.nft = lambda text: (loaded.append(text), load(text))
+supervisor = entry.Entry()
+supervisor._links = json.loads(sys.argv[2])
+def up(name):
+    return ExitReport(exit=name, state="up", since=1.0, cause="it is", near=(sys.argv[5],))
+def elements(name):
+    found = json.loads(subprocess.run(["nft", "-j", "list", "set", "inet", "vpn", name], capture_output=True).stdout)
+    return [each for item in found["nftables"] for each in item.get("set", {}).get("elem", ())]
+said = []
+def say(what, **more):
+    said.append({"what": what, "open": elements("open_marks"), "links": elements("open_links"),
+        "pairs": len(elements("open_pairs")) + len(elements("up_pairs")), "members": len(elements("open_members")),
+        "healthy": entry.HEALTH.exists(), "loaded": len(loaded), **more})
+async def eventually(check, what):
+    async with asyncio.timeout(20):
+        while not check():
+            await asyncio.sleep(0.02)
+    say(what)
+"""
+
+
+@pytest.fixture
+def fork() -> Iterator[Fork]:
+    with namespaces("client", "entry", "paris", "oslo") as found:
+        yield Fork(*found)
+
+
+def play(fork: Fork, folder: Path, scene: str) -> list[dict[str, Any]]:
+    """Play a scene with the supervisor; give what it said, each with what the kernel had then."""
+    (folder / "state.json").write_text(to_json(fork.state))
+    output = fork.entry.python(PRELUDE + scene, str(folder), json.dumps(fork.links), str(ROOT), str(BESIDE), INTERNET)
+    found: list[dict[str, Any]] = json.loads(output.splitlines()[-1])
+    return found
+
+
+def test_exits_are_closed_together_whatever_was_open_and_others_stay(fork: Fork) -> None:
+    paris, oslo = fork.mark("paris"), fork.mark("oslo")
+    groups = [group.mark for group in fork.state.groups]
+    sets = ("open_marks", "open_links", "open_pairs", "up_pairs", "open_members")
+
+    def sizes() -> list[int]:
+        listed = [json.loads(fork.entry.run("nft", "-j", "list", "set", *lock.TABLE.split(), name)) for name in sets]
+        return [sum(len(item.get("set", {}).get("elem", ())) for item in each["nftables"]) for each in listed]
+
+    fork.use("paris", "paris", "oslo")
+    assert sizes() == [2] * 5
+    for _ in range(2):  # it repeats harmlessly
+        fork.entry.nft(lock.entry_close({paris: "link1"}, groups))
+        assert sizes() == [1] * 5
+    fork.use("paris", "paris", "oslo")
+    for _ in range(2):
+        fork.entry.nft(lock.entry_close({paris: "link1", oslo: "link2"}, groups))
+        assert sizes() == [0] * 5
+    assert fork.ask() in ("EHOSTUNREACH", "EACCES")
+
+
+ALONE = """\
+entry.HEARTBEAT = 3600.0
+entry.HEALTH.touch()
+for name in ("paris", "oslo"):
+    supervisor._heard_of[name] = up(name)
+supervisor._closed_at = time.monotonic()
+say("both")
+for _ in range(20):
+    supervisor._heard("paris", up("paris"))
+    supervisor._heard("oslo", up("oslo"))
+say("both again and again")
+supervisor._heard("paris", None)
+say("one is gone")
+for _ in range(20):
+    supervisor._heard("oslo", up("oslo"))
+say("the other goes on")
+supervisor._heard("paris", up("paris"))
+say("it comes back")
+supervisor._heard("oslo", ExitReport(exit="oslo", state="down", since=1.0, cause="it is"))
+supervisor._heard("paris", ExitReport(exit="paris", state="locked", since=1.0, cause="it is"))
+say("both are down")
+entry.HEARTBEAT = 0.0
+supervisor._heard("paris", up("paris"))
+say("much later")
+print(json.dumps(said))
+"""
+
+
+def test_without_an_agent_exits_that_go_are_closed_at_once_and_none_is_opened(fork: Fork, tmp_path: Path) -> None:
+    fork.use("paris", "paris", "oslo")
+    paris, oslo = fork.mark("paris"), fork.mark("oslo")
+    found = play(fork, tmp_path, ALONE)
+    assert [(each["what"], sorted(each["open"]), each["healthy"], each["loaded"]) for each in found] == [
+        ("both", [paris, oslo], True, 0),
+        ("both again and again", [paris, oslo], True, 0),  # no program is started for what is no news
+        ("one is gone", [oslo], True, 1),
+        ("the other goes on", [oslo], True, 1),
+        ("it comes back", [oslo], True, 1),
+        ("both are down", [], False, 3),
+        ("much later", [], False, 4),  # an agent that woke up may have opened something meanwhile
+    ]
+    assert [len(each["links"]) for each in found] == [len(each["open"]) for each in found]
+    assert (found[-1]["pairs"], found[-1]["members"]) == (0, 0)
+
+
+CARRIED = """\
+from dataclasses import replace
+group = replace(supervisor._state.groups[0], exits=("oslo",))
+supervisor._state = replace(supervisor._state, groups=(group,))
+entry.HEALTH.touch()
+for name in ("paris", "oslo"):
+    supervisor._heard_of[name] = up(name)
+supervisor._heard("oslo", None)
+say("left is one that only others run through")
+print(json.dumps(said))
+"""
+
+
+def test_an_exit_that_only_others_run_through_is_no_way_out(fork: Fork, tmp_path: Path) -> None:
+    fork.use("oslo", "paris", "oslo")
+    (found,) = play(fork, tmp_path, CARRIED)
+    assert (found["open"], found["healthy"]) == ([fork.mark("paris")], False)
+
+
+WITH_AN_AGENT = """\
+entry.HEARTBEAT, entry.SILENCE, entry.AGENT_PATIENCE = 0.1, 0.5, 2.0
+async def scene():
+    keeping = asyncio.create_task(supervisor._keep_agent())
+    await eventually(lambda: supervisor._agent_rules, "it rules")
+    supervisor._heard("paris", up("paris"))
+    await eventually(lambda: elements("open_marks"), "it opens what says that it is up, and answers")
+    supervisor._heard("paris", None)
+    await eventually(lambda: not elements("open_marks"), "it closes what is gone")
+    supervisor._heard("oslo", up("oslo"))
+    await eventually(lambda: elements("open_marks"), "it opens the other")
+    say("the supervisor did nothing yet", agent=supervisor._agent.pid)
+
+    supervisor._agent.send_signal(signal.SIGSTOP)
+    await eventually(lambda: not supervisor._agent_rules, "it hangs")
+    supervisor._heard("oslo", None)
+    say("what goes is closed for it")
+    supervisor._agent.send_signal(signal.SIGCONT)
+    await eventually(lambda: supervisor._agent_rules, "it rules again")
+    supervisor._heard("oslo", up("oslo"))
+    await eventually(lambda: elements("open_marks"), "and opens again")
+    say("it is the same", agent=supervisor._agent.pid)
+
+    supervisor._agent.send_signal(signal.SIGSTOP)
+    before = supervisor._agent
+    await eventually(lambda: supervisor._agent is not before, "one that hangs for long is ended")
+    await eventually(lambda: supervisor._agent_rules, "another rules")
+    say("what was open stayed open", agent=supervisor._agent.pid, ended=before.returncode)
+    before = supervisor._agent
+    before.kill()
+    supervisor._heard("oslo", None)
+    await eventually(lambda: not elements("open_marks"), "what goes with the agent is closed")
+    await eventually(lambda: supervisor._agent is not before and supervisor._agent_rules, "a third one rules")
+    say("and it stays so")
+    keeping.cancel()
+    supervisor._agent.kill()
+    await supervisor._agent.wait()
+asyncio.run(scene())
+print(json.dumps(said))
+"""
+
+
+def test_an_agent_is_told_of_exits_and_replaced_when_it_hangs_or_dies(fork: Fork, tmp_path: Path) -> None:
+    paris, oslo = fork.mark("paris"), fork.mark("oslo")
+    found = {each["what"]: each for each in play(fork, tmp_path, WITH_AN_AGENT)}
+    opened = {what: each["open"] for what, each in found.items()}
+    assert opened["it opens what says that it is up, and answers"] == [paris]
+    first = found["the supervisor did nothing yet"]
+    assert (first["open"], first["loaded"], first["healthy"]) == ([oslo], 0, True)
+    assert opened["it hangs"] == [oslo]
+    assert opened["what goes is closed for it"] == []
+    assert not found["what goes is closed for it"]["healthy"]
+    assert (opened["it is the same"], found["it is the same"]["agent"]) == ([oslo], first["agent"])
+    another = found["what was open stayed open"]
+    assert another["open"] == [oslo]
+    assert another["agent"] != first["agent"]
+    assert another["ended"] == -9
+    assert opened["and it stays so"] == []
