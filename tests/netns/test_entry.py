@@ -1,4 +1,4 @@
-"""The entry's supervisor and its agent, which may die, in a real kernel: what is open while nobody or one of them rules."""
+"""The entry's supervisor and its agent, in a real kernel: what is open while one of them rules, or nobody."""
 
 from __future__ import annotations
 
