@@ -162,7 +162,7 @@ def test_a_resolver_stays_with_a_suspect_exit_only_where_no_other_is_chosen() ->
 
 
 def test_what_is_closed_is_closed_for_resolvers_too() -> None:
-    text = lock.entry_close(0x1001, "eth1", [0x101, 0x102])
+    text = lock.entry_close({0x1001: "eth1"}, [0x101, 0x102])
     for name in ("open_members", "resolver_members"):
         for group in (257, 258):
             assert f"delete element inet vpn {name} {{ {group} . 4097 }}" in text
