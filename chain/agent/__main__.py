@@ -50,6 +50,7 @@ BY_HAND = "by hand"
 REMEMBER_INTERVAL = 5.0
 LONGEST_WAIT = 10.0  # seconds; maintenance begins that much later at most
 CALL_INTERVAL, CALL_SECONDS = 2, 20.0
+COUNT_INTERVAL = 0.02  # seconds: one look takes a tenth of a millisecond for ten exits, a whole one for a hundred
 # Seconds before each look at a dead exit's connections: a client's own link may lose what tells it.
 NUDGE_AGAIN = 0.0, 0.5, 2.0
 NUDGE_BATCH, NUDGE_PAUSE = 200, 0.002  # a tunnel device holds 500 packets
@@ -63,6 +64,8 @@ class Agent:
         self._kept_out: list[str] = []
         self._links: dict[str, str] = {}
         self._netfilter = Netfilter()
+        self._counters: dict[str, int] = {}
+        self._counted_at = -math.inf
         self._nudger = Nudger()
         self._heard_of: dict[str, ExitReport] = {}
         self._gone_since: dict[str, float] = {}
@@ -221,8 +224,8 @@ class Agent:
         self._woken.set()
 
     def _tell_again(self, name: str) -> None:
-        if name in self._watches:
-            self.heard(name, self._heard_of.get(name))
+        if name in self._watches and name in self._heard_of:
+            self.heard(name, self._heard_of[name])
 
     async def judge(self) -> None:
         """Look after all exits, forever."""
@@ -230,7 +233,7 @@ class Agent:
             now = time.monotonic()
             due = [watch for watch in self._watches.values() if watch.wake <= now]
             if due:
-                counters = self._netfilter.counters()
+                counters = self._count(now)
                 for watch in due:
                     mark = watch.exit.mark
                     watch.tick(now, counters.get(lock.sent_by(mark), 0), counters.get(lock.came_by(mark), 0))
@@ -240,6 +243,12 @@ class Agent:
             self._woken.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), min(wait, LONGEST_WAIT))
+
+    def _count(self, now: float) -> dict[str, int]:
+        """Give the counters of all exits as they were a moment ago, whichever of these is looked at now."""
+        if now - self._counted_at > COUNT_INTERVAL:
+            self._counters, self._counted_at = self._netfilter.counters(), now
+        return self._counters
 
     def _review(self, *steering: Event, anew: bool = False, first: bool = False) -> None:
         """Act on what the watches found. `anew`: whatever the kernel has been told. `first`: since another agent."""
@@ -279,6 +288,8 @@ class Agent:
             event = Pinned(choice.key(group), name)
             if choice.key(group) not in self._failover.buckets:
                 raise ValueError(f"no group {group}")
+            if name is not None and name not in self._failover.exits(choice.key(group)):
+                raise ValueError(f"exit {name} is not in group {group}")
         else:
             name = question["exit"]
             if name not in self._watches:

@@ -92,7 +92,8 @@ class Entry:
         self._agent_rules = False  # it has taken its state, and answers
         self._broken: asyncio.Future[None]  # a state of the lock that could not be brought about
         self._events: deque[dict[str, Any]] = deque(maxlen=MOST_EVENTS)
-        self._told = 0  # events so far
+        # The last event's number. Those of an entry that starts anew go on from a higher one, for who follows them.
+        self._told = int(time.time() * 1000)
         self._asking = asyncio.Lock()
         self._questions = 0
 
@@ -367,11 +368,11 @@ class Entry:
                 async with self._applying:
                     answer = await self._apply(question)
             elif question["verb"] == "events":
-                await self._ask_agent(lambda: {"verb": "ping"})  # behind which all that happened has been told
+                await self._answers(SILENCE)  # behind the answer to that, all that happened has been told
                 answer = {"events": [each for each in self._events if each["number"] > question["since"]]}
             else:
                 answer = await self._ask_agent(lambda: question)
-        except (OSError, RuntimeError, TimeoutError, ValueError, KeyError) as error:
+        except (OSError, RuntimeError, TimeoutError, TypeError, ValueError, KeyError) as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         with contextlib.suppress(OSError):
             writer.write(json.dumps(answer).encode() + b"\n")

@@ -1,0 +1,74 @@
+"""One exit under watch, whose questions go to a real kernel."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.netns.ground import Namespace, namespaces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE, OTHER = "127.0.0.1", "127.0.0.2"
+WATCH = """\
+import asyncio, json, sys, time
+from chain.agent.verdict import Sensitivity
+from chain.agent.watch import Watch
+from chain.contract import ExitLink, ExitReport, Link
+
+async def main():
+    watch = Watch(ExitLink("paris", "l2tp", 0x1001, 1001, Link("", "", "", "", "")), "127.0.0.1", Sensitivity())
+    found = []
+    for state, *near in json.loads(sys.argv[1]):
+        try:
+            report = ExitReport("paris", state, 0.0, "it dials anew", near=tuple(near))
+            watch.heard(time.monotonic(), report, trusted=True)
+        except OSError:
+            found.append("can't be asked")
+        begin = time.monotonic()
+        while time.monotonic() < begin + 0.3:
+            now = time.monotonic()
+            if watch.wake <= now:
+                watch.tick(now, 0, 0)
+            await asyncio.sleep(max(watch.wake - now, 0.001))
+        found.append(watch.state)
+    watch.close()
+    print(json.dumps(found))
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Namespace]:
+    with namespaces("place") as (namespace,):
+        namespace.run("sysctl", "-q", "-w", "net.ipv4.ping_group_range=0 2147483647")  # as container engines set it
+        yield namespace
+
+
+def judged(place: Namespace, *reports: tuple[str, ...]) -> list[str]:
+    found: list[str] = json.loads(place.python(WATCH, json.dumps(reports)))
+    return found
+
+
+def test_one_that_dials_anew_has_to_prove_itself_whoever_is_asked_then(place: Namespace) -> None:
+    for target in (HERE, OTHER):
+        found = judged(place, ("up", HERE), ("down", HERE), ("up", target))
+        assert found == ["good", "dead", "suspect"]
+
+
+def test_a_good_one_stays_good_when_it_names_another_target(place: Namespace) -> None:
+    assert judged(place, ("up", HERE), ("up", OTHER)) == ["good", "good"]
+
+
+def test_one_that_no_longer_names_anybody_is_judged_by_those_it_named(place: Namespace) -> None:
+    assert judged(place, ("up", HERE), ("up",)) == ["good", "good"]
+    assert judged(place, ("up",), ("up", HERE)) == ["dead", "good"]
+
+
+def test_one_that_cannot_be_asked_is_dead_until_it_can(place: Namespace) -> None:
+    place.run("sysctl", "-q", "-w", "net.ipv4.ping_group_range=1 0")
+    assert judged(place, ("up", HERE), ("up", HERE)) == ["can't be asked", "dead"] * 2
