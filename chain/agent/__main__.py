@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import nftables
 
-from chain.agent import choice, endpoints, maintenance, memory
+from chain.agent import choice, endpoints, maintenance, memory, sockets
 from chain.agent.damping import Allowance
 from chain.agent.failover import Drained, Failover, Pinned, Switch, Undrained
 from chain.agent.netfilter import Netfilter
@@ -76,6 +76,7 @@ class Agent:
         self._now: Switch = Switch(frozenset(), {}, (), ())
         self._suspected: frozenset[int] = frozenset()
         self._drained: set[Drained] = set()  # for maintenance, at present
+        self._resolvers: Mapping[int, int] | None = None  # by a group's mark, the exit of its resolver
         self._woken = asyncio.Event()
         self._endings: dict[str, asyncio.Task[None]] = {}
         self._remembered: dict[str, str] = memory.load(ENDPOINTS)
@@ -346,7 +347,8 @@ class Agent:
         counts, clients = self._failover.buckets, ""
         if anew:
             clients = lock.entry_clients(state, choice.client_buckets(state, counts), choice.by_flow(state, counts))
-        self._load(clients + lock.entry_switch(exits, choice.marks(state, switch.chosen), members))
+        chosen = choice.marks(state, switch.chosen)
+        self._load(clients + lock.entry_switch(exits, chosen, members))
         switches = {interface: name in switch.opened for name, interface in self._links.items()}
         for interface, on in (switches | {CLIENT_INTERFACE: bool(switch.opened)}).items():
             try:
@@ -357,6 +359,7 @@ class Agent:
             HEALTH.touch()
         else:
             HEALTH.unlink(missing_ok=True)
+        self._hurry_resolvers(state, chosen.groups)
         for name in switch.died:
             if ending := self._endings.pop(name, None):
                 ending.cancel()
@@ -371,6 +374,20 @@ class Agent:
 
     def _heard_up(self) -> set[str]:
         return {name for name in self._watches if name in self._heard_of and self._heard_of[name].state == "up"}
+
+    def _hurry_resolvers(self, state: DesiredState, exits: Mapping[int, int]) -> None:
+        """Have resolvers ask anew at once where another exit takes the place of one that is not well."""
+        before, self._resolvers = self._resolvers, exits
+        if before is None:  # nobody knows since when it is so
+            return
+        well = {watch.exit.mark for watch in self._watches.values() if watch.state is State.GOOD}
+        for group in state.groups:
+            left = before.get(group.mark)
+            if exits.get(group.mark) not in (left, None) and left not in well:
+                try:
+                    sockets.end(group.resolver_address)
+                except OSError as error:  # they are reset when they next send
+                    log("agent", f"the resolver of group {group.name} is slow to notice: {error.strerror}")
 
     async def _end_connections(self, name: str, mark: int) -> None:
         """Have clients notice that the TCP connections by an exit have ended, those too that are idle.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from chain.contract import Member, to_json
 from chain.exits import REGISTRY
 from chain.node import lock
 from tests.choices import all_by, buckets, by_flow
-from tests.netns.ground import TRAFFIC, Namespace, acquaint, eventually, join, namespaces
+from tests.netns.ground import TALK, TRAFFIC, Namespace, acquaint, eventually, join, namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -452,6 +454,31 @@ def test_a_resolver_that_waits_on_a_dead_exit_is_nudged(fork: Fork) -> None:
         fork.use("oslo", "oslo", up=("paris",))
         assert fork.entry.python(NUDGE, str(fork.mark("paris"))).strip() == str(IDLE)
         assert held.communicate("go on\n")[0] == str(IDLE)
+
+
+END = """\
+import sys
+from chain.agent import sockets
+print(sockets.end(sys.argv[1]))
+"""
+
+
+def test_a_resolvers_connections_are_ended_those_too_that_are_being_opened(fork: Fork) -> None:
+    fork.use("paris", "paris", "oslo")
+    other = "10.213.15.9"
+    fork.entry.ip(f"address add {other}/32 dev lo")
+    with fork.entry.begin("idle", fork.resolver, INTERNET, PORT, IDLE, 0) as held:
+        fork.exits["paris"].nft("table inet fault { chain i { type filter hook input priority 0; drop; }; }\n")
+        command = [sys.executable, str(TALK), "connect", fork.resolver, INTERNET, str(PORT)]
+        opening = subprocess.Popen(
+            ["ip", "netns", "exec", fork.entry.name, *command], stdout=subprocess.PIPE, text=True
+        )
+        eventually(lambda: "SYN-SENT" in fork.entry.run("ss", "-tn"), "a connection that is being opened")
+        assert fork.entry.python(END, other).strip() == "0"
+        assert fork.entry.python(END, fork.resolver).strip() == str(IDLE + 1)
+        assert opening.communicate(timeout=2)[0].strip() == "ECONNABORTED"
+        held.communicate("go on\n")
+    assert fork.resolver not in fork.entry.run("ss", "-tnH", "state", "established")
 
 
 def test_a_resolver_goes_nowhere_while_its_group_has_no_exit(fork: Fork) -> None:
