@@ -26,7 +26,7 @@ _NAME = re.compile(r'^name: "(chain-[a-z0-9_-]+)"$', re.MULTILINE)
 
 def down(project: Project, engine: Engine, progress: Progress) -> list[str]:
     """Remove a chain's containers and networks; give what was removed. Raises ChainError."""
-    with changing(project):
+    with changing(project, progress):
         removed = end_tests(project, engine, progress)
         return removed + [
             item for name in projects(project, engine) for item in _remove(name, project, engine, progress)
@@ -39,14 +39,16 @@ def running_tests(project: Project, engine: Engine) -> set[str]:
     return engine.projects_in(str(project.test.run)) | ({rendered} if rendered else set())
 
 
-def end_tests(project: Project, engine: Engine, progress: Progress) -> list[str]:
+def end_tests(project: Project, engine: Engine, progress: Progress, *, shielded: bool = False) -> list[str]:
     """Remove what tests of exits have left; give what that was. Raises ChainError (ENGINE).
 
-    Whoever calls holds `changing`, so that no test goes on.
+    Whoever calls holds `changing`, so that no test goes on. `shielded`: a terminal's Ctrl-C does not end Compose.
     """
     test = project.test
     removed = [
-        item for name in sorted(running_tests(project, engine)) for item in _remove(name, test, engine, progress)
+        item
+        for name in sorted(running_tests(project, engine))
+        for item in _remove(name, test, engine, progress, shielded=shielded)
     ]
     if test.run.is_dir():
         shutil.rmtree(test.run, ignore_errors=True)
@@ -69,22 +71,12 @@ def projects(project: Project, engine: Engine) -> list[str]:
     return [name]
 
 
-def _remove(name: str, project: Project, engine: Engine, progress: Progress) -> list[str]:
-    from python_on_whales import DockerException
-
+def _remove(name: str, project: Project, engine: Engine, progress: Progress, *, shielded: bool = False) -> list[str]:
     before = engine.leftovers(name)
     file = project.run / COMPOSE_FILE
     if before:
         with progress.step("Removing containers and networks"):
-            try:
-                engine.compose(name, file if file.exists() else None).compose.down(
-                    remove_orphans=True, volumes=True, quiet=True
-                )
-            except DockerException as error:
-                words = (error.stderr or str(error)).strip().splitlines()
-                raise ChainError(
-                    Problem("docker compose down", words[-1] if words else "failed", "run it again"), ExitCode.ENGINE
-                ) from None
+            engine.compose_down(name, file if file.exists() else None, shielded=shielded)
         engine.remove_networks(name, keep=())
     left = engine.leftovers(name)
     if left:

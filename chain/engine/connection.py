@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import re
+import socket
+import struct
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -15,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chain.checks import DockerNetwork, Publisher
-from chain.contract import HostFacts, Measurement, from_json, printable, to_json
+from chain.contract import LINE_LIMIT, HostFacts, Measurement, from_json, printable, to_json
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 
     import docker
     from docker.models.containers import Container
@@ -32,6 +34,12 @@ OLDEST_ENGINE = (25, 0)  # the release that has this API
 OLDEST_COMPOSE = (2, 24)
 OLDEST_BUILDX = (0, 10)  # named build contexts; builds without a statement of provenance
 RETRY_SECONDS = 0.1  # between two looks for an entry that is not there yet
+WATCH_GRACE = 5.0  # seconds that a program may take longer than it was told to watch
+MEASURE_SECONDS = 300.0  # that all measurements of one exit may take together; half of it is the most that they need
+EXIT_LINE = 1 << 16  # bytes of an exit's longest line
+CHUNK = 1 << 16
+FRAME = struct.Struct(">4xL")  # before each piece of a program's output: of which stream, and its length
+LARGEST_PACKET = 65535
 LABEL_PROJECT = "com.docker.compose.project"
 LABEL_FOLDER = "com.docker.compose.project.working_dir"
 LABEL_CHAIN, LABEL_ROLE, LABEL_EXIT = "chain.name", "chain.role", "chain.exit"
@@ -216,26 +224,28 @@ class Engine:
                 Problem(f"chain {chain}", f"the entry can't be asked: {error.explanation}", hint), ExitCode.NOT_RUNNING
             ) from None
         try:
-            answer: dict[str, Any] = json.loads((output[0] or b"").decode())
+            answer = _object(output[0] or b"")
         except ValueError:
             answer = {"error": "the runtime did not answer"}
         if "error" in answer:
             raise ChainError(Problem(f"chain {chain}, entry", str(answer["error"]), hint), ExitCode.NOT_RUNNING)
         return answer
 
-    def watch_entry(self, chain: str, seconds: float) -> Iterator[dict[str, Any] | None]:
+    def watch_entry(self, chain: str, seconds: float) -> Generator[dict[str, Any] | None, None, None]:
         """Give the entry's status as it changes, at least every few seconds; None while it can't be asked.
 
         However few the seconds, there is one look.
         """
-        return self._watch(lambda: self.entry(chain), seconds)
+        return self._watch(lambda: self.entry(chain), seconds, LINE_LIMIT)
 
-    def watch_exit(self, chain: str, name: str, seconds: float) -> Iterator[dict[str, Any] | None]:
-        """Give an exit's own status, likewise."""
-        return self._watch(lambda: self.exit(chain, name), seconds)
+    def watch_exit(self, chain: str, name: str, seconds: float) -> Generator[dict[str, Any] | None, None, None]:
+        """Give an exit's own status, likewise. Whoever has seen enough closes it, which ends the program there."""
+        return self._watch(lambda: self.exit(chain, name), seconds, EXIT_LINE)
 
     @staticmethod
-    def _watch(find: Callable[[], Container | None], seconds: float) -> Iterator[dict[str, Any] | None]:
+    def _watch(
+        find: Callable[[], Container | None], seconds: float, longest: int
+    ) -> Generator[dict[str, Any] | None, None, None]:
         import docker
 
         end = time.monotonic() + seconds
@@ -244,8 +254,15 @@ class Engine:
             container = find()
             answered = False
             if container is not None:
-                with contextlib.suppress(docker.errors.APIError):
-                    for answer in _answers(container, "watch", str(round(left, 1))):
+                watching = _answers(
+                    container, "watch", str(round(left, 1)), seconds=left + WATCH_GRACE, longest=longest
+                )
+                # What can't be read is no answer, and whoever says it is asked again.
+                with (
+                    contextlib.suppress(docker.errors.APIError, ConnectionError, TimeoutError, ValueError),
+                    contextlib.closing(watching),
+                ):
+                    for answer in watching:
                         answered = "error" not in answer
                         yield answer if answered else None
             if not answered:  # the end of a stream that answered is no news: it may just have had its time
@@ -260,18 +277,26 @@ class Engine:
 
         why = "its container is gone, or says nothing"
         try:
-            container = self.exit(chain, name)
-            for answer in _answers(container, "measure", to_json(order)) if container else ():
-                if "doing" in answer:
-                    progress(printable(str(answer["doing"]), LOG_LINE))
-                elif "error" in answer:
-                    why = printable(str(answer["error"]), LOG_LINE)
-                else:
-                    return from_json(Measurement, json.dumps(answer))
+            if container := self.exit(chain, name):
+                # Not as an argument, which process lists show: the order may name a file that not everybody may have.
+                asked = _answers(container, "measure", said=to_json(order), seconds=MEASURE_SECONDS, longest=EXIT_LINE)
+                with contextlib.closing(asked):
+                    for answer in asked:
+                        match answer:
+                            case {"doing": str(text)}:
+                                progress(printable(text, LOG_LINE))
+                            case {"error": str(text)}:
+                                why = printable(text, LOG_LINE)
+                            case _:
+                                return _plausible(from_json(Measurement, json.dumps(answer)), order)
         except docker.errors.APIError as error:
             why = str(error.explanation)
+        except TimeoutError:
+            why = f"it did not end within {MEASURE_SECONDS:.0f} s"
+        except ConnectionError:
+            why = "the connection with it was lost"
         except ValueError as error:
-            why = str(error)
+            why = printable(f"what it says can't be used: {error}", LOG_LINE)
         hint = f"once more; `chain logs exit-{name}` shows what it says"
         raise ChainError(Problem(f"exit {name}", f"nothing could be measured: {why}", hint), ExitCode.NOT_UP)
 
@@ -382,23 +407,120 @@ class Engine:
         """Load Compose's library, which takes as long as a container's start: time to use while one starts."""
         import python_on_whales  # noqa: F401 - the import is the point
 
-    def compose(self, project: str, file: Path | None) -> DockerClient:
-        """Give Compose for one project; without its file it still finds, by its labels, what there is to remove."""
+    def compose(self, project: str, file: Path) -> DockerClient:
+        """Give Compose for one project."""
         from python_on_whales import DockerClient
 
-        return DockerClient(compose_files=[str(file)] if file else [], compose_project_name=project)
+        return DockerClient(compose_files=[str(file)], compose_project_name=project)
+
+    def compose_down(self, project: str, file: Path | None, *, shielded: bool = False) -> None:
+        """Remove a project's containers, networks and volumes. Raises ChainError (ENGINE).
+
+        Without its file Compose finds by its labels what there is to remove. `shielded`: in a session of its own, since
+        a terminal sends its signals to all programs of a command, and Compose heeds even those that it was to ignore.
+        """
+        files = ["--file", str(file)] if file else []
+        options = ["down", "--remove-orphans", "--volumes"]
+        done = subprocess.run(
+            ["docker", "compose", *files, "--project-name", project, *options],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            start_new_session=shielded,
+        )
+        if done.returncode:
+            words = done.stderr.strip().splitlines()
+            what = words[-1] if words else f"it ended with {done.returncode}"
+            raise ChainError(Problem("docker compose down", what, "run it again"), ExitCode.ENGINE)
 
 
-def _answers(container: Container, *arguments: str) -> Iterator[dict[str, Any]]:
-    """Run `chain-node` in a container; give each line of JSON as it comes. Raises docker's APIError."""
-    # It ends with its standard input, and so with this process.
-    stream = container.exec_run(["chain-node", *arguments], stdin=True, stream=True, stderr=False).output
-    rest = b""
-    for chunk in stream:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            with contextlib.suppress(ValueError):
-                yield json.loads(line)
+def _answers(
+    container: Container, *arguments: str, said: str = "", seconds: float, longest: int
+) -> Generator[dict[str, Any], None, None]:
+    """Run `chain-node` in a container, say one line to it, and give each of its own, which are JSON, as they come.
+
+    The container may have been taken over: neither what it says nor for how long may be without end. Raises docker's
+    APIError; ValueError for a line of more than `longest` bytes, or that is no object; ConnectionError; TimeoutError.
+    """
+    channel = container.exec_run(["chain-node", *arguments], stdin=True, stderr=False, socket=True).output
+    connection = getattr(channel, "_sock", channel)  # Docker's SDK gives a file of it, or itself where it is encrypted
+    try:
+        if said:
+            connection.sendall(f"{said}\n".encode())
+        for line in _lines(_output(connection, time.monotonic() + seconds), longest):
+            yield _object(line)
+    finally:
+        # The program ends with its standard input, and so with this process too.
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+        channel.close()
+        connection.close()
+
+
+def _output(connection: socket.socket, end: float) -> Iterator[bytes]:
+    """Give what a program prints, from the frames that the engine puts it into. Raises OSError."""
+
+    def read(most: int) -> bytes:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection.settimeout(left)
+        return connection.recv(most)
+
+    while head := read(FRAME.size):
+        while len(head) < FRAME.size:
+            if not (more := read(FRAME.size - len(head))):
+                return
+            head += more
+        (size,) = FRAME.unpack(head)
+        while size:
+            if not (chunk := read(min(size, CHUNK))):
+                return
+            size -= len(chunk)
+            yield chunk
+
+
+def _lines(chunks: Iterable[bytes], longest: int) -> Iterator[bytes]:
+    """Put lines together. Raises ValueError for one of more bytes than `longest`."""
+    rest = bytearray()
+    for chunk in chunks:
+        *ends, begun = chunk.split(b"\n")
+        for end in ends:
+            yield bytes(rest + end)
+            rest.clear()
+        rest += begun
+        if len(rest) > longest:
+            raise ValueError(f"a line of more than {longest} bytes")
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    """Read a JSON object. Raises ValueError for all else."""
+    try:
+        found = json.loads(line)
+    except RecursionError:
+        raise ValueError("too many brackets") from None
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 - it is not the caller's mistake
+    return found
+
+
+def _plausible(measured: Measurement, order: Order) -> Measurement:
+    """Give what was measured, if it can be. Raises ValueError."""
+    answers, sizes = measured.answers_ms, (measured.mtu, measured.fits)
+    if len(answers) > order.asked or not all(0 <= answer <= MEASURE_SECONDS * 1e3 for answer in answers):
+        raise ValueError("more answers than questions, or at other times")
+    if not all(0 < size <= LARGEST_PACKET for size in sizes if size is not None) or (
+        measured.fits and not measured.mtu
+    ):
+        raise ValueError("a size that no packet has")
+    # Rounded to milliseconds; a last piece may exceed what was wanted.
+    if not (0 <= measured.bytes <= 2 * order.most and 0 <= measured.seconds <= MEASURE_SECONDS) or (
+        0 < measured.seconds < 1e-3  # noqa: PLR2004 - a millisecond
+    ):
+        raise ValueError("a download that was not asked for")
+    return measured
 
 
 def _state(item: Container) -> ContainerState:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: chain-node run | apply | status | watch SECONDS | events SINCE | switch GROUP [EXIT] | drain EXIT | undrain EXIT
-       | measure ORDER | check-kernel NAME… | look-at-host"""
+       | measure | check-kernel NAME… | look-at-host"""
 
 
 def main() -> int:
@@ -48,10 +48,10 @@ def main() -> int:
             from chain.node import control
 
             code = control.watch(float(seconds))
-        case ["measure", order]:
+        case ["measure"]:
             from chain.node import measure
 
-            code = measure.report(order)
+            code = measure.report()
         case ["check-kernel", *names]:
             from chain.node import kernel
 

@@ -40,10 +40,13 @@ _WORDS = 80  # characters of what a stranger says
 _LOST = (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError)  # what becomes of a conversation
 
 
-def report(text: str) -> int:
-    """Measure; print what is being done and then the result, each as a line of JSON. 0 when it could be begun."""
+def report() -> int:
+    """Measure what the first line on standard input orders; 0 when it could be begun.
+
+    Prints what is being done and then the result, each as a line of JSON.
+    """
     try:
-        order = from_json(Order, text)
+        order = from_json(Order, sys.stdin.readline())
         target = _target()
         settings = load()
         given = {role: read_secret(Path(SECRETS_DIR, name)) for role, name in settings.secrets.items()}

@@ -1,21 +1,25 @@
 from __future__ import annotations
 
 import json
+import os
+import queue
+import socket
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from ipaddress import IPv4Network
 from socketserver import ThreadingUnixStreamServer
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chain.api.preflight import together
 from chain.checks import DockerNetwork
-from chain.contract import Measurement, Order, from_json, to_json
+from chain.contract import Measurement, Order, to_json
 from chain.engine import connection
-from chain.engine.connection import OLDEST_API, Engine, _builder_line, _network, _version, log_lines
+from chain.engine.connection import FRAME, OLDEST_API, Engine, _builder_line, _network, _version, log_lines
 from chain.errors import ChainError, ExitCode
 
 if TYPE_CHECKING:
@@ -55,15 +59,27 @@ def test_a_logs_lines_are_fit_to_be_shown(chunks: list[bytes], lines: list[str])
     assert list(log_lines(chunks)) == lines
 
 
+def printing(chunks: list[bytes], told: list[socket.socket] | None = None) -> SimpleNamespace:
+    """Give what the engine gives of a program that prints this and ends; `told`: or goes on, and is told things."""
+    ours, theirs = socket.socketpair()
+    for chunk in chunks:
+        theirs.sendall(FRAME.pack(len(chunk)) + chunk)
+    if told is None:
+        theirs.close()
+    else:  # it goes on until it is left
+        told.append(theirs)
+    return SimpleNamespace(output=ours)
+
+
 class Watched(Engine):
     """An engine whose entry prints these chunks, one list for each time that it is asked to."""
 
-    def __init__(self, *streams: list[bytes]) -> None:
-        self._streams = iter(streams)
+    def __init__(self, *streams: list[bytes], told: list[socket.socket] | None = None) -> None:
+        self._streams, self._told = iter(streams), told
 
     def entry(self, chain: str) -> Container | None:  # noqa: ARG002 - it has but one
         chunks = next(self._streams, None)
-        return None if chunks is None else SimpleNamespace(exec_run=lambda *_, **__: SimpleNamespace(output=chunks))
+        return None if chunks is None else SimpleNamespace(exec_run=lambda *_, **__: printing(chunks, self._told))
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, *streams: list[bytes]) -> list[object]:
@@ -88,10 +104,42 @@ def test_a_stream_that_ends_after_an_answer_does_not_mean_that_the_entry_is_gone
     assert watched(monkeypatch, [b'{"a": 1}\n'], [b'{"a": 2}\n']) == [{"a": 1}, {"a": 2}, None]
 
 
+# What a container says that has been taken over, or whose runtime is another one.
+NONSENSE = [
+    b"nonsense\n",
+    b"[]\n",
+    b"7\n",
+    b"null\n",
+    b"\xff\n",
+    b"[" * 60_000 + b"\n",
+    b'{"a": ' + b"9" * 5000 + b"}\n",
+]
+
+
 def test_an_entry_that_can_not_be_asked_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert watched(monkeypatch) == [None]
-    assert watched(monkeypatch, [b"nonsense\n"]) == [None, None]
+    for nonsense in NONSENSE:
+        assert watched(monkeypatch, [nonsense]) == [None, None]
     assert watched(monkeypatch, [b'{"error": "it does not answer"}\n']) == [None, None]
+
+
+def test_what_tells_of_an_entry_ends_when_enough_was_seen() -> None:
+    told: list[socket.socket] = []
+    with closing(Watched([b'{"a": 1}\n'], told=told).watch_entry("main", 60.0)) as statuses:
+        assert next(statuses) == {"a": 1}
+        told[0].setblocking(False)  # noqa: FBT003 - the socket module's signature
+        with pytest.raises(BlockingIOError):
+            told[0].recv(1)
+    with told[0]:
+        assert told[0].recv(1) == b""
+
+
+def test_what_tells_of_an_entry_is_left_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "WATCH_GRACE", 0.0)
+    told: list[socket.socket] = []
+    assert list(Watched([b'{"a": 1}\n'], told=told).watch_entry("main", 0.1)) == [{"a": 1}]
+    with told[0]:
+        assert told[0].recv(1) == b""
 
 
 def test_an_engine_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,12 +287,17 @@ MEASURED = Measurement(
 )
 
 
+def saying(**fields: Any) -> bytes:
+    return to_json(replace(MEASURED, **fields)).encode() + b"\n"
+
+
 class Measuring(Engine):
     """An engine whose exit prints these chunks, or is not there."""
 
     def __init__(self, chunks: list[bytes] | None) -> None:
         self._chunks = chunks
         self.commands: list[list[str]] = []
+        self.told: list[socket.socket] = []
 
     def exit(self, chain: str, name: str) -> Container | None:  # noqa: ARG002 - it has but one
         if self._chunks is None:
@@ -252,7 +305,9 @@ class Measuring(Engine):
 
         def exec_run(command: list[str], **_: object) -> SimpleNamespace:
             self.commands.append(command)
-            return SimpleNamespace(output=self._chunks)
+            found = printing(self._chunks or [], self.told)
+            self.told[-1].shutdown(socket.SHUT_WR)
+            return found
 
         return SimpleNamespace(exec_run=exec_run)
 
@@ -261,8 +316,11 @@ def test_an_exit_tells_what_it_is_doing_and_then_what_it_measured() -> None:
     engine, said = Measuring([b'{"doing": "asking\\u001b"}\n', to_json(MEASURED).encode() + b"\n"]), list[str]()
     assert engine.measure("main", "paris", ORDER, said.append) == MEASURED
     assert said == ["asking\ufffd"]
-    ((_, verb, order),) = engine.commands
-    assert (verb, from_json(Order, order)) == ("measure", ORDER)
+    # Process lists show a program's arguments, and the order may name a file that not everybody may have.
+    assert engine.commands == [["chain-node", "measure"]]
+    (told,) = engine.told
+    with told:
+        assert told.makefile().read() == to_json(ORDER) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -271,11 +329,146 @@ def test_an_exit_tells_what_it_is_doing_and_then_what_it_measured() -> None:
         (None, "its container is gone, or says nothing"),
         ([b'{"doing": "asking"}\n'], "its container is gone, or says nothing"),
         ([b'{"error": "the tunnel is down: \\u001bmute"}\n'], "the tunnel is down: \ufffdmute"),
-        ([b"{}\n"], "Measurement: contract version None"),
-        ([b"usage: chain-node\n"], "its container is gone, or says nothing"),
+        ([b"{}\n"], "what it says can't be used: Measurement: contract version None"),
+        ([b'{"doing": {}}\n'], "what it says can't be used: Measurement: contract version None"),
+        *(([nonsense], "what it says can't be used: ") for nonsense in NONSENSE),
+        ([b'{"doing": "', b"x" * 70_000], "what it says can't be used: a line of more than 65536 bytes"),
+        ([saying(answers_ms=(1.0, 2.0))], "what it says can't be used: more answers than questions"),
+        ([saying(answers_ms=(-1.0,))], "what it says can't be used: more answers than questions, or at other times"),
+        ([saying(mtu=70_000)], "what it says can't be used: a size that no packet has"),
+        ([saying(fits=1400)], "what it says can't be used: a size that no packet has"),
+        ([saying(bytes=10**30)], "what it says can't be used: a download that was not asked for"),
+        ([saying(seconds=1e-300)], "what it says can't be used: a download that was not asked for"),
+        ([saying(seconds=float("inf"))], "what it says can't be used: "),
     ],
 )
 def test_an_exit_that_measures_nothing_is_not_up(chunks: list[bytes] | None, why: str) -> None:
     with pytest.raises(ChainError, match=f"exit paris: nothing could be measured: {why}") as failed:
         Measuring(chunks).measure("main", "paris", ORDER, lambda _: None)
     assert failed.value.code is ExitCode.NOT_UP
+
+
+# With Docker's own SDK, and an engine that speaks as one does
+
+
+class Speaking(BaseHTTPRequestHandler):
+    """A container in which each program says what its test wrote down, and goes on until it is left."""
+
+    protocol_version = "HTTP/1.1"
+    says: tuple[bytes, ...] = ()
+    heard: queue.Queue[bytes]  # all that a program was told, at its end
+
+    def do_GET(self) -> None:
+        found = {"Version": "26.1.5", "ApiVersion": "1.45", "MinAPIVersion": "1.24", "KernelVersion": "6.1.0"}
+        self._give(found if self.path.endswith("/version") else self._container())
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        if not self.path.endswith("/start"):
+            self._give({"Id": "e1"}, 201)
+            return
+        self.send_response(101, "UPGRADED")
+        for name, value in (("Connection", "Upgrade"), ("Upgrade", "tcp")):
+            self.send_header(name, value)
+        self.end_headers()
+        told = b""
+        try:
+            for piece in self.says:
+                told += self.connection.recv(1000) if piece == HEAR else b""
+                self.wfile.write(b"" if piece == HEAR else FRAME.pack(len(piece)) + piece)
+            while more := self.connection.recv(1000):
+                told += more
+        except OSError:
+            pass  # it was left while it spoke
+        self.heard.put(told)
+        self.close_connection = True
+
+    def _container(self) -> object:
+        state = {"Id": "c1", "Image": "i1", "Names": ["/exit-paris"], "Labels": {}, "State": "running"}
+        return [state] if "/containers/json" in self.path else state
+
+    def _give(self, found: object, code: int = 200) -> None:
+        body = json.dumps(found).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self) -> str:
+        return "a socket without an address"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+HEAR = b""  # in place of something that is said: it waits until it is told something
+
+
+@contextmanager
+def running(monkeypatch: pytest.MonkeyPatch, folder: Path, *says: bytes) -> Iterator[tuple[Engine, queue.Queue[bytes]]]:
+    """Run an engine in whose container programs say this."""
+    handler = type("Handler", (Speaking,), {"says": says, "heard": queue.Queue()})
+    with ThreadingUnixStreamServer(str(folder / "docker.sock"), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/docker.sock")
+        engine = Engine()
+        try:
+            yield engine, vars(handler)["heard"]
+        finally:
+            engine.sdk.close()
+            server.shutdown()
+            thread.join()
+
+
+def test_an_exit_is_ordered_to_measure_by_its_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said = list[str]()
+    with running(monkeypatch, tmp_path, HEAR, b'{"doing": "asking"}\n', saying()) as (engine, heard):
+        assert engine.measure("main", "paris", ORDER, said.append) == MEASURED
+        assert heard.get(timeout=10).decode() == to_json(ORDER) + "\n"
+    assert said == ["asking"]
+
+
+def test_an_exit_that_measures_without_end_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(connection, "MEASURE_SECONDS", 0.3)
+    with running(monkeypatch, tmp_path, HEAR, b'{"doing": "asking"}\n') as (engine, heard):
+        with pytest.raises(ChainError, match="it did not end within 0 s"):
+            engine.measure("main", "paris", ORDER, lambda _: None)
+        assert heard.get(timeout=10)
+
+
+def test_an_exit_that_speaks_without_end_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with running(monkeypatch, tmp_path, HEAR, *([b"x" * 30_000] * 100)) as (engine, heard):
+        with pytest.raises(ChainError, match="a line of more than 65536 bytes"):
+            engine.measure("main", "paris", ORDER, lambda _: None)
+        assert heard.get(timeout=10)
+
+
+# Compose
+
+
+def test_what_takes_a_test_down_does_not_hear_a_terminals_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "docker"
+    program.write_text(
+        '#!/bin/sh\necho "$@" $(cut -d" " -f5,6 /proc/$$/stat) >>"$LOG"\n[ -z "$FAILS" ] || '
+        "{ echo one >&2; echo two >&2; exit 1; }\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("LOG", str(tmp_path / "log"))
+    Engine().compose_down("chain-main", tmp_path / "compose.yaml")
+    Engine().compose_down("chain-main_test", None, shielded=True)
+    (*usual, group, session), (*shielded, own, alone) = [
+        line.split() for line in (tmp_path / "log").read_text().splitlines()
+    ]
+    down = ["down", "--remove-orphans", "--volumes"]
+    assert usual == ["compose", "--file", f"{tmp_path}/compose.yaml", "--project-name", "chain-main", *down]
+    assert shielded == ["compose", "--project-name", "chain-main_test", *down]
+    assert (int(group), int(session)) == (os.getpgrp(), os.getsid(0))
+    assert own == alone != session
+    monkeypatch.setenv("FAILS", "1")
+    with pytest.raises(ChainError, match="docker compose down: two\n"):
+        Engine().compose_down("chain-main", None)

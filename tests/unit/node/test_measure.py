@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import ssl
 import struct
@@ -290,10 +291,15 @@ def test_a_tunnel_that_is_not_up_is_not_measured(
     answer: dict[str, object], why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(control, "ask", lambda _: answer)
-    assert measure.report(to_json(ORDER)) == 1
+    monkeypatch.setattr("sys.stdin", io.StringIO(to_json(ORDER) + "\n"))
+    assert measure.report() == 1
     assert json.loads(capsys.readouterr().out) == {"error": why}
 
 
-def test_an_order_of_another_version_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert measure.report('{"version": 0}') == 1
-    assert "contract version 0" in json.loads(capsys.readouterr().out)["error"]
+@pytest.mark.parametrize(("line", "why"), [('{"version": 0}\n', "contract version 0"), ("", "Expecting value")])
+def test_what_is_no_order_is_refused(
+    line: str, why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(line))
+    assert measure.report() == 1
+    assert why in json.loads(capsys.readouterr().out)["error"]
