@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,8 @@ from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from rich.console import Console
 
     from chain.api.load import Loaded
     from chain.api.project import Project
@@ -59,6 +62,7 @@ FileOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
 
 
+LONGEST_LINE = 8192  # characters that are read of one on standard input
 INTERRUPTED = 130  # what shells give for a program that Ctrl-C ended
 
 
@@ -110,11 +114,14 @@ class Terminal:
     """Progress on standard error: a line that moves on a terminal, plain lines elsewhere."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        self._console = Console(stderr=True, highlight=False)
         self._status: Any = None
         self._title = ""
+
+    @cached_property
+    def _console(self) -> Console:
+        from rich.console import Console  # which takes a while, and many commands never come to a step
+
+        return Console(stderr=True, highlight=False)
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
@@ -361,7 +368,7 @@ def render(
     """Write the Compose file and the containers' settings, start nothing. `docker compose up` runs them too."""
     from chain.api.render import write
 
-    written = write(_project(file), _engine(), output)
+    written = write(_project(file), _engine(), output, Terminal())
     if as_json:
         _print_json({"files": [str(path) for path in written]})
     else:
@@ -471,14 +478,15 @@ def client_add(
 
     project, engine = _project(file), _engine()
     check_applicable(project, engine, group)
-    made = clients.add(project, engine, name, group)
+    progress = Terminal()
+    made = clients.add(project, engine, name, group, progress)
     unprinted: list[Problem] = []
     try:
         _print_client(made, qr=qr, as_json=as_json)  # first: it exists, whatever becomes of the engine
     except OSError as error:  # nobody reads any more, or the disk is full; it comes in all the same
         what = f"its configuration could not be printed: {error.strerror}"
         unprinted = [Problem(f"client {name}", what, f"`chain client show {name}` prints it again")]
-    warnings = apply_if_running(project, engine)
+    warnings = apply_if_running(project, engine, progress)
     if unprinted:
         raise ChainError([*unprinted, *(warnings or ())])
     if warnings is None:
@@ -529,9 +537,10 @@ def client_remove(
 
     project, engine = _project(file), _engine()
     check_applicable(project, engine, None)
-    clients.remove(project, engine, name)
-    warnings = apply_if_running(project, engine)
-    clients.forget(project, engine, name)
+    progress = Terminal()
+    clients.remove(project, engine, name, progress)
+    warnings = apply_if_running(project, engine, progress)
+    clients.forget(project, engine, name, progress)
     typer.echo(f"Removed {name}." + (" The chain is not running." if warnings is None else ""))
     _warn(warnings)
 
@@ -581,7 +590,12 @@ def exit_test(
     name: Annotated[str, typer.Argument(help="The exit's name.", autocompletion=_completer("exits"))],
     file: FileOption = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for its tunnel.")] = 90,
-    url: Annotated[str | None, typer.Option(help="Measure the throughput too, by a download of this file.")] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure the throughput too, by a download of this file. `-`: from standard input, out of sight."
+        ),
+    ] = None,
     whoami: Annotated[
         str, typer.Option(help="NAME@ADDRESS: the name whose text record says who asks, and of whom it is asked.")
     ] = "ch:whoami.cloudflare@1.1.1.1",
@@ -590,7 +604,8 @@ def exit_test(
     """Dial an exit by itself, or look at it where the chain runs it: the address outside, latency, MTU, throughput."""
     from chain.api import measure
 
-    wanted = measure.request(name, whoami, url, wait)
+    hidden = url == "-"
+    wanted = measure.request(name, whoami, _read_line("URL") if hidden else url, wait, secret_url=hidden)
     tried = measure.try_exit(_project(file), _engine(), Terminal(), wanted)
     if as_json:
         _print_json(tried.found | {"problems": [str(problem) for problem in tried.problems]})
@@ -608,7 +623,7 @@ def exit_remove(
     """Take an exit out of chain.yaml; `chain up` then applies it. Its secrets stay."""
     from chain.api import exits
 
-    left = exits.remove(_project(file), name)
+    left = exits.remove(_project(file), name, Terminal())
     typer.echo(f"Removed {name} from chain.yaml. `chain up` applies it to a running chain.")
     if left:
         typer.echo(f"Its secrets are still there: {', '.join(left)}")
@@ -627,6 +642,13 @@ def exit_kinds(*, as_json: JsonOption = False) -> None:
         typer.echo(f"{kind['name']}: {kind['about']}")
         for need in kind["kernel"]:
             typer.echo(f"    the host's kernel needs {need['needs']} ({', '.join(need['modules'])})")
+
+
+def _read_line(what: str) -> str:
+    """Read what is not to stand on the command line, where others on this machine see it."""
+    if sys.stdin.isatty():
+        return str(typer.prompt(what, hide_input=True, err=True))
+    return sys.stdin.readline(LONGEST_LINE).strip()
 
 
 def _print_tried(found: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import signal
 import statistics
 import time
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -43,8 +43,11 @@ FAILED_DIALS = 2  # after which the next one is not waited for
 DIALLING = ("running", "restarting", "paused")  # states of a container that may have a session with its provider
 WORD, SENTENCE = 40, 300  # characters of what a container says
 
-_WHOAMI = re.compile(r"(ch:)?([A-Za-z0-9_.-]+)@([0-9.]+)")
+_WHOAMI = re.compile(r"(ch:|)([A-Za-z0-9_.-]+)@([0-9.]+)")
+_LABEL, _NAME = 63, 253  # characters of a part of a name, and of all of it
+_THIS_NETWORK = IPv4Network("0.0.0.0/8")
 _PORT_DNS = 53
+_SAID = ("state", "cause", "advice", "warning", "since", "open")  # by an exit, of itself
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -55,6 +58,7 @@ class Request:
     exit: str
     order: Order
     wait: float
+    shown_url: str  # as much of the order's as may be printed
 
 
 @dataclass(frozen=True)
@@ -65,28 +69,54 @@ class Tried:
     problems: tuple[Problem, ...]
 
 
-def request(name: str, whoami: str, url: str | None, wait_seconds: float) -> Request:
-    """Read what the command line says. Raises ChainError (USAGE)."""
-    match = _WHOAMI.fullmatch(whoami)
-    if match is None or not _is_address(match[3]):
-        hint = "such as ch:whoami.cloudflare@1.1.1.1; `ch:` means class CHAOS, and without it the usual one is asked"
-        raise ChainError(Problem("--whoami", f"{whoami!r} is not NAME@ADDRESS", hint), ExitCode.USAGE)
+def request(name: str, whoami: str, url: str | None, wait_seconds: float, *, secret_url: bool = False) -> Request:
+    """Read what the command line says. `secret_url`: there may be a secret in it. Raises ChainError (USAGE)."""
+    class_, asked, server = _question(whoami)
     order = Order(
         asked=ASKED,
-        whoami=match[2],
-        whoami_server=match[3],
-        chaos=bool(match[1]),
+        whoami=asked,
+        whoami_server=server,
+        chaos=bool(class_),
         url=_checked(url) if url is not None else "",
         seconds=DOWNLOAD_SECONDS,
         most=DOWNLOAD_BYTES,
     )
-    return Request(name, order, wait_seconds)
+    parts = urlsplit(order.url)
+    shown = f"{parts.scheme}://{parts.netloc}/…" if secret_url else order.url
+    return Request(name, order, wait_seconds, shown)
 
 
-def _is_address(text: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return bool(IPv4Address(text))
-    return False
+def _question(whoami: str) -> tuple[str, str, str]:
+    """Take apart what is asked of whom: the class, a name, an address. Raises ChainError (USAGE)."""
+    match = _WHOAMI.fullmatch(whoami)
+    if match and not (what := _unaskable(match[2], match[3])):
+        return match[1], match[2], match[3]
+    what = what if match else f"{whoami!r} is not NAME@ADDRESS"
+    hint = "such as ch:whoami.cloudflare@1.1.1.1; `ch:` means class CHAOS, and without it the usual one is asked"
+    raise ChainError(Problem("--whoami", what, hint), ExitCode.USAGE)
+
+
+def _unaskable(name: str, address: str) -> str:
+    """Say why a name can't be asked for at an address; empty when it can."""
+    labels = name.rstrip(".").split(".")
+    if not all(0 < len(label) <= _LABEL for label in labels) or len(name) > _NAME:
+        return f"{name!r} is no name: it has {_NAME} characters at most, and 1 to {_LABEL} between its dots"
+    try:
+        found = IPv4Address(address)
+    except ValueError:
+        return f"{address} is no IPv4 address"
+    return f"nobody beyond a tunnel has the address {address}" if _is_nowhere(found) else ""
+
+
+def _is_nowhere(address: IPv4Address) -> bool:
+    """Tell whether no tunnel leads to an address: this machine itself, a link of its own, or not one machine."""
+    return (
+        address in _THIS_NETWORK
+        or address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or address.is_reserved
+    )
 
 
 def _checked(url: str) -> str:
@@ -100,13 +130,14 @@ def _checked(url: str) -> str:
         if parts.scheme not in ("http", "https") or not host:
             what = "it does not begin with http://HOST or https://HOST"
         elif parts.username is not None:
-            what = "a user name in it would show in process lists"
+            what = "it has a user name, and none is ever sent"
         elif ":" in host or port == 0:
             what = "no exit carries IPv6" if ":" in host else "0 is no port"
         elif not (url.isascii() and url.isprintable()) or " " in url:
             what = "it has characters that have to be written as %XX"
     if what:
-        raise ChainError(Problem("--url", what, "name a file of some MB, which anybody may download"), ExitCode.USAGE)
+        hint = "name a file of some MB; one that not everybody may have by `--url -`, from standard input"
+        raise ChainError(Problem("--url", what, hint), ExitCode.USAGE)
     return url
 
 
@@ -125,7 +156,7 @@ def try_exit(project: Project, engine: Engine, progress: Progress, wanted: Reque
     if by_itself:
         with _heard(_interrupt), HostTrial(engine) as trial:
             build_images(loading.alone(loaded, engine, wanted.exit, ()).images, engine, progress)  # takes minutes
-            with changing(project):
+            with changing(project, progress):
                 loaded = _loaded(project, engine, wanted.exit)
                 if not _runs(loaded, engine, wanted.exit):
                     return _alone(loaded, engine, progress, trial, wanted)
@@ -173,7 +204,7 @@ def _alone(loaded: Loaded, engine: Engine, progress: Progress, trial: HostTrial,
         return _measured(made, engine, progress, wanted)
     finally:
         with _heard(signal.SIG_IGN):
-            end_tests(project, engine, progress)
+            end_tests(project, engine, progress, shielded=True)
 
 
 def _check_name(made: Loaded, engine: Engine) -> None:
@@ -186,6 +217,8 @@ def _check_name(made: Loaded, engine: Engine) -> None:
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:
+    for name in _ENDINGS:  # once is enough: the way out is not to be cut short
+        signal.signal(name, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -221,7 +254,7 @@ def _measured(loaded: Loaded, engine: Engine, progress: Progress, wanted: Reques
         raise ChainError(
             Problem(f"exit {name}", what, "once more: it may have been lost at this very moment"), ExitCode.NOT_UP
         )
-    found = _public(loaded, name, order, measured)
+    found = _public(loaded, wanted, measured)
     fits, made_for = found["mtu"]["fits"], found["mtu"]["tunnel"]
     if fits is not None and fits < made_for:
         what = f"packets of {made_for} bytes, the tunnel's full size, get lost, and those of up to {fits} bytes pass"
@@ -278,20 +311,33 @@ def _opened(
     restarts = {state.id: state.restarts for state in engine.containers(chain)}
     exit_: dict[str, Any] | None = None
     downs, patience = set(), FAILED_DIALS
-    for status in engine.watch_exit(chain, name, max(0.0, end - time.monotonic())):
-        if status:
-            # Words of a container that strangers may have taken over, on their way to a terminal.
-            before, exit_ = exit_, {key: _plain(value) for key, value in status["exits"][0].items()}
-            progress.detail(f"{name} {exit_['state']}: {exit_['cause']}")
-            if exit_["open"]:
-                return exit_
-            if exit_["state"] == "down":
-                downs.add(exit_["since"])
-                patience += before is None  # as it was found: no dial of this time
-        broken = unstable((state for state in engine.containers(chain) if state.service in services), restarts)
-        if broken or len(downs) >= patience:
-            break
+    # Closed before anything is measured: what tells of the exit there is in the way of that.
+    with contextlib.closing(engine.watch_exit(chain, name, max(0.0, end - time.monotonic()))) as statuses:
+        for status in statuses:
+            if status:
+                before, exit_ = exit_, _said(name, status)
+                progress.detail(f"{name} {exit_['state']}: {exit_['cause']}")
+                if exit_["open"]:
+                    return exit_
+                if exit_["state"] == "down":
+                    downs.add(exit_["since"])
+                    patience += before is None  # as it was found: no dial of this time
+            broken = unstable((state for state in engine.containers(chain) if state.service in services), restarts)
+            if broken or len(downs) >= patience:
+                break
     raise _not_up(chain, line, name, engine, said=exit_, broken=broken)
+
+
+def _said(name: str, status: dict[str, Any]) -> dict[str, Any]:
+    """Read what an exit's container says of itself, which strangers may have taken over. Raises ChainError (NOT_UP)."""
+    match status:
+        case {"exits": [{"state": str(), "cause": str(), "advice": str(), "warning": str(), **said}]} if (
+            type(said.get("since")) in (int, float) and type(said.get("open")) is bool
+        ):
+            (exit_,) = status["exits"]
+            return {"name": name} | {key: _plain(exit_[key]) for key in _SAID}
+    what = "its container says of itself what no exit says, and may have been taken over"
+    raise ChainError(Problem(f"exit {name}", what, f"`chain logs exit-{name}` shows more"), ExitCode.NOT_UP)
 
 
 def _not_up(
@@ -314,8 +360,9 @@ def _not_up(
     return ChainError(problems, ExitCode.NOT_UP, detail=last_words(chain, engine, blamed))
 
 
-def _public(loaded: Loaded, name: str, order: Order, measured: Measurement) -> dict[str, Any]:
+def _public(loaded: Loaded, wanted: Request, measured: Measurement) -> dict[str, Any]:
     """Give the result as scripts get it; what a container says is made fit to be shown."""
+    name, order = wanted.exit, wanted.order
     built = next(exit_ for exit_ in loaded.topology.exits if exit_.name == name)
     _, *through = line_of(loaded.config, name)
     answers = measured.answers_ms
@@ -344,7 +391,7 @@ def _public(loaded: Loaded, name: str, order: Order, measured: Measurement) -> d
             "why": printable(measured.fits_why, SENTENCE),
         },
         "download": {
-            "url": order.url,
+            "url": wanted.shown_url,
             "bytes": measured.bytes,
             "seconds": measured.seconds,
             "bytes_per_second": round(measured.bytes / measured.seconds) if measured.seconds else None,

@@ -50,7 +50,7 @@ def up(project: Project, engine: Engine, progress: Progress, wait_seconds: float
     with HostTrial(engine) as trial:
         loaded = check(project, engine, progress, trial)
         build_missing(loaded, engine, progress)  # minutes, in which clients may be added
-        with changing(project):
+        with changing(project, progress):
             loaded = loading.load(project, engine)
             steps = reconcile(loaded, engine, progress, trial)
     with progress.step("Waiting for the tunnels"):

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from chain.api.project import Project
 
 
-def chain(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def chain(*arguments: str, folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "chain", *arguments],
         cwd=folder,
         env={"PYTHONPATH": str(cli.__file__).removesuffix("/chain/cli.py"), "DOCKER_HOST": "unix:///nowhere"},
+        input=stdin,
         capture_output=True,
         text=True,
         check=False,
@@ -177,6 +178,17 @@ def test_what_can_not_be_measured_is_a_wrong_command_line(project: Project) -> N
         done = chain("exit", "test", "paris", option, value, folder=project.root)
         assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
         assert done.stderr.startswith(f"error: {option}: ")
+
+
+def test_a_url_can_be_kept_from_process_lists(project: Project) -> None:
+    command = ("exit", "test", "paris", "--url", "-")
+    for given in ("", "\n", "ftp://files.example/\n", "http://files.example/a b\nhttp://files.example/\n"):
+        done = chain(*command, folder=project.root, stdin=given)
+        assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+        assert done.stderr.startswith("error: --url: it ")
+    done = chain(*command, folder=project.root, stdin="http://files.example/large?token=secret\n")
+    assert done.returncode == ExitCode.ENGINE  # which is looked for later
+    assert "token" not in done.stderr
 
 
 def test_a_test_of_an_exit_is_printed_in_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from chain.engine.connection import ContainerState, Engine
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from docker.models.containers import Container
 
@@ -56,13 +56,13 @@ class ScriptedEngine(Engine):
             raise ChainError(Problem(f"chain {chain}", "the entry is not running"), ExitCode.NOT_RUNNING)
         return answer
 
-    def watch_entry(self, chain: str, seconds: float) -> Iterator[dict[str, Any] | None]:  # noqa: ARG002 - likewise
+    def watch_entry(self, chain: str, seconds: float) -> Generator[dict[str, Any] | None, None, None]:  # noqa: ARG002 - likewise
         end = time.monotonic() + seconds
         yield from self.statuses
         while time.monotonic() < end:
             yield self.statuses[-1]
 
-    def watch_exit(self, chain: str, name: str, seconds: float) -> Iterator[dict[str, Any] | None]:  # noqa: ARG002 - likewise
+    def watch_exit(self, chain: str, name: str, seconds: float) -> Generator[dict[str, Any] | None, None, None]:  # noqa: ARG002 - likewise
         self.watched.append(name)
         yield from self.exit_statuses[name]
 

@@ -18,6 +18,7 @@ from chain.api.project import write_atomic
 from chain.checks import DockerNetwork
 from chain.contract import HostFacts, Measurement
 from chain.errors import ChainError, ExitCode
+from chain.node.resolve import question
 from tests.unit.api.conftest import ScriptedEngine
 
 if TYPE_CHECKING:
@@ -76,11 +77,54 @@ def test_what_is_asked_of_whom_is_read() -> None:
     assert (usual.whoami, usual.chaos, usual.url) == ("o-o.myaddr.l.google.com", False, "")
 
 
-@pytest.mark.parametrize("whoami", ["", "a", "a@b.example", "a@1.2.3", "@1.1.1.1", "in:a@1.1.1.1", "a b@1.1.1.1"])
+@pytest.mark.parametrize(
+    "whoami", ["", "a", "a@b.example", "@1.1.1.1", "in:a@1.1.1.1", "a b@1.1.1.1", "\u00e9@1.1.1.1"]
+)
 def test_what_is_no_question_is_refused(whoami: str) -> None:
     with pytest.raises(ChainError, match="is not NAME@ADDRESS") as refused:
         request("paris", whoami, None, 5.0)
     assert refused.value.code is ExitCode.USAGE
+
+
+LONGEST = ".".join(["a" * 63] * 3 + ["b" * 61])
+
+
+@pytest.mark.parametrize(
+    ("whoami", "why"),
+    [
+        ("a.example@127.0.0.11", "nobody beyond a tunnel has the address 127.0.0.11"),
+        ("a.example@0.0.0.0", "nobody beyond a tunnel"),
+        ("a.example@0.1.2.3", "nobody beyond a tunnel"),
+        ("a.example@169.254.1.1", "nobody beyond a tunnel"),
+        ("a.example@224.0.0.1", "nobody beyond a tunnel"),
+        ("a.example@255.255.255.255", "nobody beyond a tunnel"),
+        ("a.example@1.2.3", r"1\.2\.3 is no IPv4 address"),
+        ("a.example@1.2.3.256", r"1\.2\.3\.256 is no IPv4 address"),
+        (f"{'a' * 64}.example@1.1.1.1", "is no name: it has 253 characters at most, and 1 to 63 between its dots"),
+        (f"{LONGEST}c@1.1.1.1", "is no name"),
+        ("a..example@1.1.1.1", "is no name"),
+        (".a@1.1.1.1", "is no name"),
+        (".@1.1.1.1", "is no name"),
+    ],
+)
+def test_a_question_that_nobody_can_answer_is_refused(whoami: str, why: str) -> None:
+    with pytest.raises(ChainError, match=f"^--whoami: .*{why}") as refused:
+        request("paris", whoami, None, 5.0)
+    assert refused.value.code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize("whoami", [f"{LONGEST}@1.1.1.1", "a.example.@10.0.0.1", f"{'a' * 63}@192.0.2.1"])
+def test_a_question_at_the_limits_is_asked(whoami: str) -> None:
+    order = request("paris", whoami, None, 5.0).order
+    assert question(order.whoami, 0)
+    assert f"{order.whoami}@{order.whoami_server}" == whoami
+
+
+def test_a_url_with_a_secret_in_it_is_not_shown() -> None:
+    url = "https://files.example:8443/d/token?key=secret"
+    hidden = request("paris", WHOAMI, url, 5.0, secret_url=True)
+    assert (hidden.order.url, hidden.shown_url) == (url, "https://files.example:8443/…")
+    assert request("paris", WHOAMI, url, 5.0).shown_url == url
 
 
 @pytest.mark.parametrize(
@@ -90,7 +134,7 @@ def test_what_is_no_question_is_refused(whoami: str) -> None:
         ("files.example/large", "it does not begin with http"),
         ("ftp://files.example/large", "it does not begin with http"),
         ("http:///large", "it does not begin with http"),
-        ("http://me:word@files.example/", "would show in process lists"),
+        ("http://me:word@files.example/", "it has a user name, and none is ever sent"),
         ("http://[2001:db8::1]/", "no exit carries IPv6"),
         ("http://files.example:0/", "0 is no port"),
         ("http://files.example:99999/", "Port out of range"),
@@ -244,6 +288,45 @@ def test_the_outermost_exit_comes_first_and_is_to_blame(engine: ScriptedEngine) 
     )
 
 
+WELL = says("down")["exits"][0]
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"generation": "1"},
+        {"exits": None},
+        {"exits": []},
+        {"exits": [7]},
+        {"exits": [WELL, WELL]},
+        {"exits": {"0": WELL}},
+        *(
+            {"exits": [{key: value for key, value in WELL.items() if key != left_out}]}
+            for left_out in ("since", "open")
+        ),
+        {"exits": [WELL | {"state": None}]},
+        {"exits": [WELL | {"cause": ["\x1b[2J"]}]},
+        {"exits": [WELL | {"advice": 7}]},
+        {"exits": [WELL | {"since": []}]},
+        {"exits": [WELL | {"since": True}]},
+        {"exits": [WELL | {"open": "yes"}]},
+    ],
+)
+def test_a_container_that_says_what_no_exit_says_is_not_up(engine: ScriptedEngine, status: dict[str, Any]) -> None:
+    engine.exit_statuses = {"paris": [status, says("up")]}
+    assert waited(engine, "paris").startswith(
+        "exit paris: its container says of itself what no exit says, and may have been taken over\n"
+    )
+
+
+def test_an_exit_is_called_what_chain_yaml_calls_it_and_its_words_steer_no_terminal(engine: ScriptedEngine) -> None:
+    said = WELL | {"name": "oslo", "kind": 7, "cause": "\x1b[2J" + "x" * 1000}
+    engine.exit_statuses = {"paris": [{"exits": [said | {"since": since}]} for since in (1.0, 2, 3.5)]}
+    text = waited(engine, "paris")
+    assert text.startswith("exit paris: down: \ufffd[2Jxxx")
+    assert len(text) < 400
+
+
 def test_a_container_that_ended_is_not_waited_for(engine: ScriptedEngine) -> None:
     engine.runs("exit-paris", "exited")
     engine.runs("exit-oslo", "exited")  # which nobody asked about
@@ -306,6 +389,25 @@ def test_the_chains_own_files_stay(ready: Project, engine: ScriptedEngine, compo
     (ready.run / "notes").write_text("the user's own")
     try_exit(ready, engine, Silent(), wanted())
     assert [path.name for path in ready.run.iterdir()] == ["notes"]
+
+
+def test_asking_again_does_not_cut_the_way_out_short(
+    ready: Project, engine: ScriptedEngine, composed: list[Loaded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*_: object) -> Any:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        finally:  # on the way out already, and not yet where it is taken down
+            for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                os.kill(os.getpid(), ending)
+
+    monkeypatch.setattr(engine, "watch_exit", opened)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as above
+    with pytest.raises(KeyboardInterrupt):
+        try_exit(ready, engine, Silent(), wanted())
+    assert composed
+    assert not ready.run.exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
