@@ -10,6 +10,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,10 +101,15 @@ class Chain:
             )
         return done
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, own_session: bool = False) -> subprocess.Popen[str]:
         """Run one command of the CLI beside the test."""
         return subprocess.Popen(
-            self.command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=REPOSITORY
+            self.command(*arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=REPOSITORY,
+            start_new_session=own_session,
         )
 
     def up(self) -> None:
@@ -391,6 +397,46 @@ def exit_at(world: World, name: str, provider: Provider, server: str) -> tuple[d
     key = "exit" if provider == site.wireguard else "exit2"
     public = {"public_key": keys.public_key(Secret(world.keys["server"]))}
     return wireguard_exit(provider, server) | public, wireguard_files(world, name, key)
+
+
+def beside(
+    world: World,
+    name: str,
+    place: int,
+    exits: Mapping[str, Mapping[str, Any]],
+    secrets: Mapping[str, str],
+    *,
+    folder: str = "",
+    **extra: Any,
+) -> Chain:
+    """Give another chain than the scenarios' own. Those of different places can be up at a time."""
+    network = ip_network(POOL)
+    pool = f"{network.network_address + place * network.num_addresses}/{network.prefixlen}"
+    entry = {"endpoint": world.clients_gateway, "port": PORT + place}
+    settings = {"entry": entry, "network": {"pool": pool}, **extra}
+    return Chain(world, world.folder / (folder or name), exits=exits, secrets=secrets, name=name, extra=settings)
+
+
+@contextmanager
+def brought_up(made: Chain, service: str = "client2") -> Iterator[Chain]:
+    """Bring a chain up while the block runs, with one of the world's clients."""
+    try:
+        made.up()
+        made.connect("phone", service)
+        yield made
+    finally:
+        made.run("down", check=False)
+
+
+@contextmanager
+def stood_down(chain: Chain) -> Iterator[None]:
+    """Take a chain down while the block runs, for others that need its accounts."""
+    chain.down()
+    try:
+        yield
+    finally:
+        chain.up()
+        chain.knock()
 
 
 def uplink_address(chain: Chain, world: World) -> str:

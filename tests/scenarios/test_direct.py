@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from scene import Chain
+from scene import Chain, beside, brought_up
 from world import INTERNET_HOST, World, address_in, docker, eventually
 
 if TYPE_CHECKING:
@@ -20,31 +20,15 @@ OWN, ALLOWED = "192.168.77.7", "192.168.78.7"  # of the internet's host, which w
 
 @pytest.fixture(scope="module")
 def home(world: World) -> Iterator[Chain]:
-    made = Chain(
-        world,
-        world.folder / "home",
-        exits={
-            "home": {
-                "kind": "direct",
-                "allow": ["192.168.78.0/24"],
-                "uplink": {"network": world.site.network("internet"), "gateway": INTERNET_HOST},
-                "probe": {"targets": [INTERNET_HOST]},
-            }
-        },
-        secrets={},
-        name="home",
-        extra={
-            "entry": {"endpoint": world.clients_gateway, "port": 51825},
-            "network": {"pool": "10.214.64.0/20"},
-            "groups": {"default": {"exits": ["home"]}},
-        },
-    )
-    try:
-        made.up()
-        made.connect("phone", SERVICE)
+    fields = {
+        "kind": "direct",
+        "allow": ["192.168.78.0/24"],
+        "uplink": {"network": world.site.network("internet"), "gateway": INTERNET_HOST},
+        "probe": {"targets": [INTERNET_HOST]},
+    }
+    made = beside(world, "home", 4, {"home": fields}, {}, groups={"default": {"exits": ["home"]}})
+    with brought_up(made, SERVICE):
         yield made
-    finally:
-        made.run("down", check=False)
 
 
 def test_all_leaves_under_its_own_address(home: Chain, world: World) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from scene import Chain, deaf_providers, exit_at, new_token, streaming
+from scene import Chain, beside, deaf_providers, exit_at, new_token, stood_down, streaming
 from test_causes import shape
 from world import INTERNET_HOST, World, docker, eventually
 
@@ -78,17 +80,6 @@ def assert_measured(found: dict[str, Any], outside: str, target: str = "") -> No
         assert mtu["fits"] == mtu["tunnel"] <= mtu["computed"]
 
 
-@contextmanager
-def down(chain: Chain) -> Iterator[None]:
-    """Take the scenarios' chain down while the block runs: others use its accounts."""
-    chain.down()
-    try:
-        yield
-    finally:
-        chain.up()
-        chain.knock()
-
-
 def test_in_the_chain(chain: Chain, world: World, ground: Ground, tell: Tell) -> None:
     chain.answered()
     before, since = started(chain), since_when(chain)
@@ -115,7 +106,7 @@ def since_when(chain: Chain) -> dict[str, float]:
 
 
 def test_by_itself(chain: Chain, world: World, ground: Ground, tell: Tell) -> None:
-    with down(chain):
+    with stood_down(chain):
         before = rendered(chain)
         found = measured(chain, "paris", "--url", URL)
         tell(f"by itself: {json.dumps(found)}")
@@ -143,7 +134,7 @@ def test_with_a_dead_provider(chain: Chain, world: World, ground: Ground, tell: 
     cause = causes.XRAY_NO_ANSWER if ground.xray else causes.NO_HANDSHAKE
     if ground.l2tp:
         cause = causes.NO_ANSWER
-    with down(chain), deaf_providers(world):
+    with stood_down(chain), deaf_providers(world):
         done = refused(chain, "paris")
         tell(done.stderr)
         assert done.returncode == ExitCode.NOT_UP
@@ -185,15 +176,9 @@ def test_through_another_one(chain: Chain, world: World, ground: Ground, tell: T
     first, first_files = exit_at(world, "first", world.site.wireguard2, world.site.wireguard2.wan)
     last, last_files = exit_at(world, "last", ground.preferred, ground.preferred.outside)
     del last["uplink"]
-    line = Chain(
-        world,
-        world.folder / "line",
-        exits={"last": last | {"via": "first"}, "first": first},
-        secrets=first_files | last_files,
-        name="line",
-        extra={"entry": {"endpoint": world.clients_gateway, "port": 51825}, "network": {"pool": "10.214.64.0/20"}},
-    )
-    with down(chain):
+    exits = {"last": last | {"via": "first"}, "first": first}
+    line = beside(world, "line", 4, exits, first_files | last_files)
+    with stood_down(chain):
         try:
             found = measured(line, "last", "--url", URL)
             tell(f"through another one: {json.dumps(found)}")
@@ -232,6 +217,25 @@ def test_interrupted(lone: Chain, ending: signal.Signals) -> None:
     assert not (lone.folder / "run").exists()
 
 
+def test_a_second_ctrl_c_does_not_cut_the_way_out_short(lone: Chain) -> None:
+    """As a terminal does it: the programs that the command started get it too."""
+    with begun(lone, own_session=True) as process:
+        said = ""
+        for line in process.stdout or ():
+            said += line
+            if line.startswith("Waiting for the tunnel …"):
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        until = time.monotonic() + 120
+        while left(lone):  # whatever it is at
+            assert time.monotonic() < until, said
+            os.killpg(process.pid, signal.SIGINT)
+        said += process.communicate(timeout=60)[0]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert not (lone.folder / "run").exists()
+
+
 @pytest.mark.rare
 def test_killed(lone: Chain) -> None:
     """What is left goes with the next command, whichever it is."""
@@ -249,11 +253,11 @@ def test_killed(lone: Chain) -> None:
 
 
 @contextmanager
-def begun(lone: Chain) -> Iterator[subprocess.Popen[str]]:
+def begun(lone: Chain, *, own_session: bool = False) -> Iterator[subprocess.Popen[str]]:
     """Begin a test of an exit that nobody answers, and come to where it waits."""
     # A job in a shell's background ignores Ctrl-C, and so would what it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = lone.start("exit", "test", "oslo")
+    process = lone.start("exit", "test", "oslo", own_session=own_session)
     try:
         eventually(lambda: f"{lone.project}_test-exit-oslo-1" in left(lone), 180, "the exit by itself")
         yield process

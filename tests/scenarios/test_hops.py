@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from scene import Chain, capturing, exit_at, new_token, streaming
+from scene import Chain, beside, brought_up, capturing, exit_at, new_token, stood_down, streaming
 from world import INTERNET_HOST, WIREGUARD_PORT, World, docker, eventually
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ ENOUGH = 20  # packets of a client
 @pytest.fixture(scope="module")
 def hops(chain: Chain, world: World, ground: Ground) -> Iterator[Chain]:
     """A chain whose last exit, `last`, is at the preferred provider, through `middle`, through `first`."""
-    chain.down()  # whose accounts these are
     ways = {"first": world.site.wireguard, "middle": world.site.wireguard2, "last": ground.preferred}
     if ground.preferred == world.site.wireguard:
         del ways["first"]
@@ -39,25 +38,8 @@ def hops(chain: Chain, world: World, ground: Ground) -> Iterator[Chain]:
             fields["via"] = list(exits)[-1]
         exits[name] = fields
         secrets |= files
-    made = Chain(
-        world,
-        world.folder / "hops",
-        exits=exits,
-        secrets=secrets,
-        name="hops",
-        extra={
-            "entry": {"endpoint": world.clients_gateway, "port": 51824},
-            "network": {"pool": "10.214.48.0/20"},
-        },
-    )
-    try:
-        made.up()
-        made.connect("phone", SERVICE)
+    with stood_down(chain), brought_up(beside(world, "hops", 3, exits, secrets), SERVICE) as made:
         yield made
-    finally:
-        made.run("down", check=False)
-        chain.up()
-        chain.knock()
 
 
 def bridge_of(network: str) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from scene import Chain, exit_at, new_token
+from scene import Chain, beside, brought_up, exit_at, new_token, stood_down
 from world import INTERNET_HOST, Provider, World, docker, eventually
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ def providers(world: World, ground: Ground) -> dict[str, Provider]:
 
 @pytest.fixture(scope="module")
 def kinds(chain: Chain, world: World, providers: dict[str, Provider]) -> Iterator[Chain]:
-    chain.down()  # whose accounts these are
     exits: dict[str, Any] = {}
     secrets: dict[str, str] = {}
     for name, provider in providers.items():
@@ -38,28 +37,13 @@ def kinds(chain: Chain, world: World, providers: dict[str, Provider]) -> Iterato
         secrets |= files
     del exits["nested"]["uplink"]
     exits["nested"]["via"] = "xray"
-    made = Chain(
-        world,
-        world.folder / "kinds",
-        exits=exits,
-        secrets=secrets,
-        name="kinds",
-        extra={
-            "entry": {"endpoint": world.clients_gateway, "port": 51825},
-            "network": {"pool": "10.214.64.0/20"},
-            "groups": {"default": {"exits": list(exits)}},
-        },
-    )
-    try:
-        made.up()
-        made.connect("phone", SERVICE)
-        yield made
-    finally:
-        for provider in providers.values():
-            docker("start", world.container(provider.name))
-        made.run("down", check=False)
-        chain.up()
-        chain.knock()
+    made = beside(world, "kinds", 4, exits, secrets, groups={"default": {"exits": list(exits)}})
+    with stood_down(chain), brought_up(made, SERVICE):
+        try:
+            yield made
+        finally:
+            for provider in providers.values():
+                docker("start", world.container(provider.name))
 
 
 def test_traffic_goes_by_each_kind_in_turn(

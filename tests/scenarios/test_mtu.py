@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from scene import Chain, exit_at
+from scene import Chain, beside, brought_up, exit_at, stood_down
 from world import INTERNET_HOST, Provider, World, address_in, docker, eventually
 
 if TYPE_CHECKING:
@@ -54,27 +54,15 @@ def nested(world: World, providers: list[Provider]) -> Iterator[Chain]:
             exits[name]["esp"] = {"proposals": ["aes256gcm16"], "encapsulation": "udp"}
     del exits["inner"]["uplink"]
     exits["inner"]["via"] = "outer"
-    made = Chain(
-        world,
-        world.folder / f"sizes-{secrets.token_hex(2)}",
-        exits=exits,
-        secrets=files,
-        name="sizes",
-        extra={"entry": {"endpoint": world.clients_gateway, "port": 51826}, "network": {"pool": "10.214.80.0/20"}},
-    )
-    try:
-        made.up()
-        made.connect("phone", SERVICE)
+    made = beside(world, "sizes", 5, exits, files, folder=f"sizes-{secrets.token_hex(2)}")
+    with brought_up(made, SERVICE):
         yield made
-    finally:
-        made.run("down", check=False)
 
 
 def test_so_much_fits_and_no_more(
     chain: Chain, world: World, orders: list[list[Provider]], ground: Ground, tell: Callable[[str], None]
 ) -> None:
-    chain.down()  # whose accounts these are
-    try:
+    with stood_down(chain):
         for providers in orders:
             with nested(world, providers) as sizes:
                 sizes.answered(SERVICE, 120 * ground.patience)
@@ -82,9 +70,6 @@ def test_so_much_fits_and_no_more(
                     tell(measured(sizes, world, name))
                 sizes.answered(SERVICE, 120 * ground.patience)
                 assert_load_goes_whole(sizes, world)
-    finally:
-        chain.up()
-        chain.knock()
 
 
 def measured(sizes: Chain, world: World, name: str) -> str:
