@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chain import topology
 from chain.api.load import load
 from chain.api.preflight import check_owner
+from chain.api.progress import SILENT
 from chain.api.project import changing, write_atomic
 from chain.contract import DesiredState, from_json
 from chain.errors import ChainError, ExitCode, Problem
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chain.api.load import Loaded
+    from chain.api.progress import Progress
     from chain.api.project import Project
     from chain.engine.connection import Engine
 
@@ -45,13 +47,13 @@ def check_applicable(project: Project, engine: Engine, group: str | None) -> Non
             )
 
 
-def apply_if_running(project: Project, engine: Engine) -> list[Problem] | None:
+def apply_if_running(project: Project, engine: Engine, progress: Progress = SILENT) -> list[Problem] | None:
     """Have a running entry take the clients as they are now. None: it is not running. Raises ChainError.
 
     Only the entry's own file is written, and only the clients in it: other changes in chain.yaml wait for `chain up`.
     Gives what is wrong with some clients and keeps nobody else out.
     """
-    with changing(project):
+    with changing(project, progress):
         loaded = load(project, engine)
         running = running_state(loaded, engine)
         if running is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from chain.api import keys
 from chain.api.load import check_entry_key, load
+from chain.api.progress import SILENT
 from chain.api.project import changing, is_missing, make_folder, rewrite, write_atomic
 from chain.config import edit
 from chain.config.models import CLIENT_NAME_PATTERN, NAME_RULES, Endpoint
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chain.api.load import Loaded
+    from chain.api.progress import Progress
     from chain.api.project import Project
     from chain.config.models import Config
     from chain.engine.connection import Engine
@@ -50,13 +52,13 @@ def ensure_entry_key(loaded: Loaded) -> str:
     return _public(project.entry_key, read_secret(project.entry_key))
 
 
-def add(project: Project, engine: Engine, name: str, group: str | None) -> ClientFile:
+def add(project: Project, engine: Engine, name: str, group: str | None, progress: Progress = SILENT) -> ClientFile:
     """Make a client's keys and write it into chain.yaml; whoever calls applies the change. Raises ChainError (CONFIG).
 
     The keys come first: an interrupted call leaves files that the next call of the same name replaces, never a
     client in chain.yaml without its keys.
     """
-    with changing(project):
+    with changing(project, progress):
         return _add(project, engine, name, group)
 
 
@@ -145,21 +147,21 @@ def _client_key(project: Project, name: str) -> Secret:
     return read_secret(path)
 
 
-def remove(project: Project, engine: Engine, name: str) -> None:
+def remove(project: Project, engine: Engine, name: str, progress: Progress = SILENT) -> None:
     """Take a client out of chain.yaml; whoever calls applies the change, then forgets the keys.
 
     In this order, since the keys are what is left to tell of a call that was ended between: the next one goes on from
     there. Raises ChainError (CONFIG) when there is no such client, and no keys of one.
     """
-    with changing(project):
+    with changing(project, progress):
         known = load(project, engine).config.clients
         if name in known or not any(path.exists() for path in _key_files(project, name)):
             rewrite(project, lambda text: edit.remove_client(text, name))
 
 
-def forget(project: Project, engine: Engine, name: str) -> None:
+def forget(project: Project, engine: Engine, name: str, progress: Progress = SILENT) -> None:
     """Remove the keys of a client that is no longer in chain.yaml."""
-    with changing(project):
+    with changing(project, progress):
         if name not in load(project, engine).config.clients:  # it may have been added again meanwhile
             for path in _key_files(project, name):
                 path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chain.api.progress import SILENT
 from chain.api.project import changing, is_there, rewrite
 from chain.config import edit, loader
 from chain.errors import ChainError, ExitCode, Problem
@@ -12,6 +13,7 @@ from chain.topology import DEFAULT_GROUP, members_of
 
 if TYPE_CHECKING:
     from chain.api.load import Loaded
+    from chain.api.progress import Progress
     from chain.api.project import Project
     from chain.config.models import Config
 
@@ -62,12 +64,12 @@ def show(loaded: Loaded, name: str) -> dict[str, Any]:
     }
 
 
-def remove(project: Project, name: str) -> list[str]:
+def remove(project: Project, name: str, progress: Progress = SILENT) -> list[str]:
     """Take an exit out of chain.yaml; give the files of its secrets, which stay. Raises ChainError (CONFIG).
 
     The engine is not asked: an exit may well be removed because its network is gone.
     """
-    with changing(project):
+    with changing(project, progress):
         before = loader.load(project.file, SETTINGS)
         exit_ = config_of(before, name)
         if problems := _needed(before, name):

@@ -28,3 +28,6 @@ class Silent:
 
     def note(self, text: str) -> None:
         pass
+
+
+SILENT = Silent()

@@ -11,10 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chain.api.progress import SILENT
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from chain.api.progress import Progress
 
 TEMPORARY_FORM = ".{name}.{mark}.part"  # what a file is called until it is whole
 RUN, TEST = "run", "run/test"  # where files are rendered to: those of the chain, and of the test of an exit
@@ -101,8 +104,10 @@ def is_missing(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def changing(project: Project) -> Iterator[None]:
-    """Keep other commands from changing this chain's files meanwhile; waits for one that does. Raises ChainError.
+def changing(project: Project, progress: Progress = SILENT) -> Iterator[None]:
+    """Keep other commands from changing this chain's files meanwhile; waits for one that does, and says so.
+
+    Raises ChainError.
 
     Removes what killed commands have left: nobody else is writing now.
 
@@ -116,7 +121,11 @@ def changing(project: Project) -> Iterator[None]:
             ExitCode.CONFIG,
         ) from None
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with progress.step("Waiting until another command, which is changing this chain, has ended"):
+                fcntl.flock(folder, fcntl.LOCK_EX)
         _sweep(project)
         yield
     finally:

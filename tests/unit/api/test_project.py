@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 import os
+import queue
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from chain.api.progress import Silent
 from chain.api.project import Project, changing, is_there, locate, make_folder, write_atomic
 from chain.config import loader
 from chain.errors import ChainError, ExitCode
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 
 def test_the_folders_follow_from_the_file(tmp_path: Path) -> None:
@@ -98,6 +105,34 @@ def test_who_changes_files_removes_what_a_killed_command_left_and_nothing_else(t
         (tmp_path / name).touch()
     with changing(project):
         assert [name for name in (*left, *kept) if (tmp_path / name).exists()] == kept
+
+
+class Told(Silent):
+    """Progress of which a test hears."""
+
+    def __init__(self) -> None:
+        self.steps: queue.Queue[str] = queue.Queue()
+
+    def step(self, title: str) -> AbstractContextManager[object]:
+        self.steps.put(title)
+        return super().step(title)
+
+
+def test_who_has_to_wait_for_another_command_is_told(tmp_path: Path) -> None:
+    project, told, there = Project(tmp_path / "chain.yaml"), Told(), threading.Event()
+
+    def change() -> None:
+        with changing(project, told):
+            there.set()
+
+    with changing(project, told):
+        other = threading.Thread(target=change)
+        other.start()
+        assert told.steps.get(timeout=10) == "Waiting until another command, which is changing this chain, has ended"
+        assert not there.is_set()
+    assert there.wait(10)
+    other.join()
+    assert told.steps.empty()  # the first one had nobody to wait for
 
 
 def test_a_test_of_an_exit_has_a_folder_of_its_own(tmp_path: Path) -> None:
