@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from rich.console import Console
-
     from chain.api.load import Loaded
     from chain.api.project import Project
     from chain.engine.connection import Engine
