@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import functools
 import json
 import math
 import types
@@ -329,7 +330,11 @@ def to_json(value: Any) -> str:
 
 def from_json(cls: type[T], text: str | bytes) -> T:
     """Build `cls` from JSON; raises ValueError that names the field. Another contract version is refused."""
-    data = json.loads(text)
+    return from_data(cls, json.loads(text))
+
+
+def from_data(cls: type[T], data: Any) -> T:
+    """Build `cls` from what JSON's reader gave, likewise."""
     if isinstance(data, dict) and data.get("version") != CONTRACT:
         raise ValueError(f"{cls.__name__}: contract version {data.get('version')}, this runtime speaks {CONTRACT}")
     return typing.cast("T", _build(cls, data, cls.__name__))
@@ -350,9 +355,12 @@ def _build(kind: Any, data: Any, where: str) -> Any:
     return data if kind is Any else _checked(kind, data, where)
 
 
+_hints = functools.cache(typing.get_type_hints)  # which evaluates text, for each of 10,000 clients otherwise
+
+
 def _object(kind: Any, data: Any, where: str) -> Any:
     given = _checked(dict, data, where)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     for name in sorted(given.keys() - hints.keys()):
         raise ValueError(f"{where}: unknown field {name}")
     for field_ in dataclasses.fields(kind):

@@ -33,7 +33,7 @@ from chain.contract import (
     MEMORY_DIR,
     DesiredState,
     ExitReport,
-    from_json,
+    from_data,
 )
 from chain.node import lock, netlink, wireguard
 from chain.node.run import CommandError, run
@@ -90,9 +90,9 @@ class Agent:
             return self.status()
         if question["verb"] in ("switch", "drain", "undrain"):
             return self._steer(question)
-        state = from_json(DesiredState, json.dumps(question["state"]))
+        state = from_data(DesiredState, question["state"])
         links = dict(question["links"])
-        reports = {name: from_json(ExitReport, json.dumps(said)) for name, said in question["reports"].items()}
+        reports = {name: from_data(ExitReport, said) for name, said in question["reports"].items()}
         # What may fail comes first, so that the former state is still meant then. A peer that the lock does not know
         # yet is refused.
         self._routes.install(state, links)
@@ -564,7 +564,7 @@ async def main() -> None:
         question = json.loads(line)
         if question["verb"] == "report":  # nobody waits for an answer to that
             said = question["report"]
-            agent.heard(question["exit"], None if said is None else from_json(ExitReport, json.dumps(said)))
+            agent.heard(question["exit"], None if said is None else from_data(ExitReport, said))
             continue
         try:
             answer = agent.answer(question)
