@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -14,31 +16,47 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _STEP = "  "
+_PLAIN = re.compile(r"[A-Za-z0-9_/.+][A-Za-z0-9_/.+=@-]*(:[A-Za-z0-9_/.+=@-]+)*")  # no sign of YAML's own in it
 
 
 def add_client(text: str, name: str, fields: Mapping[str, str]) -> str:
     """Add one client at the end of `clients:`, which is made when it is not there. Raises ChainError (CONFIG)."""
+    return _add(text, "clients", name, fields)
+
+
+def add_exit(text: str, name: str, fields: Mapping[str, Any]) -> str:
+    """Add one exit at the end of `exits:`, which is made when it is not there. Raises ChainError (CONFIG)."""
+    return _add(text, "exits", name, fields)
+
+
+def exit_block(name: str, fields: Mapping[str, Any]) -> str:
+    """Give the lines that `add_exit` writes into a file of the usual form, without their indentation."""
+    return "\n".join([f"{name}:", *(_STEP + line for line in _block(fields))])
+
+
+def _add(text: str, section: str, name: str, fields: Mapping[str, Any]) -> str:
     root, data = _parse(text)
-    if name in (data.get("clients") or {}):
-        raise ChainError(Problem(f"clients.{name}", "this client exists", "choose another name"), ExitCode.CONFIG)
-    clients = next((value for key, value in root.value if key.value == "clients"), None)
-    flow = f"{name}: {{{', '.join(f'{key}: {_scalar(value)}' for key, value in fields.items())}}}"
-    block = [f"{name}:", *(f"{_STEP}{key}: {_scalar(value)}" for key, value in fields.items())]
+    if name in (data.get(section) or {}):
+        what = f"this {section.removesuffix('s')} exists"
+        raise ChainError(Problem(f"{section}.{name}", what, "choose another name"), ExitCode.CONFIG)
+    found = next((value for key, value in root.value if key.value == section), None)
+    flow = f"{name}: {_flow(fields)}"
+    block = [f"{name}:", *(_STEP + line for line in _block(fields))]
     if root.flow_style:
-        edited = _add_in_braces(text, root, clients, flow)
-    elif clients is None:
+        edited = _add_in_braces(text, root, section, found, flow)
+    elif found is None:
         pad = " " * root.start_mark.column
-        edited = _insert(text, len(text), [f"{pad}clients:", *(pad + _STEP + line for line in block)])
-    elif not isinstance(clients, yaml.MappingNode) or not clients.value:
+        edited = _insert(text, len(text), [f"{pad}{section}:", *(pad + _STEP + line for line in block)])
+    elif not isinstance(found, yaml.MappingNode) or not found.value:
         pad = " " * root.start_mark.column + _STEP
-        edited = _instead_of(text, clients, [pad + line for line in block])
-    elif clients.flow_style:
-        edited = _into_braces(text, clients, flow)
+        edited = _instead_of(text, found, [pad + line for line in block])
+    elif found.flow_style:
+        edited = _into_braces(text, found, flow)
     else:
-        pad = " " * clients.start_mark.column
-        edited = _insert(text, _line_end(text, _end(clients)), [pad + line for line in block])
-    data["clients"] = (data.get("clients") or {}) | {name: dict(fields)}
-    return _checked(edited, data, f"clients.{name}", "write it by hand: " + flow)
+        pad = " " * found.start_mark.column
+        edited = _insert(text, _line_end(text, _end(found)), [pad + line for line in block])
+    data[section] = (data.get(section) or {}) | {name: dict(fields)}
+    return _checked(edited, data, f"{section}.{name}", "write it by hand: " + flow)
 
 
 def remove_client(text: str, name: str) -> str:
@@ -96,9 +114,32 @@ def _checked(text: str, wanted: dict[str, Any], where: str, hint: str) -> str:
     return text
 
 
+def _block(fields: Mapping[str, Any]) -> list[str]:
+    """Write a mapping, one key a line; what is a list in it, and what is empty, in braces."""
+    lines = []
+    for key, value in fields.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{key}:", *(_STEP + line for line in _block(value))]
+        else:
+            lines.append(f"{key}: {_flow(value)}")
+    return lines
+
+
+def _flow(value: Any) -> str:
+    """Write a value on one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_flow(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(_flow(item) for item in value)}]"
+    return _scalar(value) if isinstance(value, str) else json.dumps(value)
+
+
 def _scalar(value: str) -> str:
-    """Write a text so that YAML reads it as that text: a group may be called `no`."""
-    return value if yaml.safe_load(value) == value else json.dumps(value)
+    """Write a text so that YAML reads it as that text, in braces too: a group may be called `no`."""
+    with contextlib.suppress(ValueError):  # it has the form of a date or a number, and is none
+        if _PLAIN.fullmatch(value) and yaml.safe_load(value) == value:
+            return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _end(node: yaml.Node) -> int:
@@ -133,12 +174,12 @@ def _instead_of(text: str, node: yaml.Node, lines: list[str]) -> str:
     return _insert(head + text[line_end:], len(head), lines)
 
 
-def _add_in_braces(text: str, root: yaml.MappingNode, clients: yaml.Node | None, entry: str) -> str:
-    if clients is None:
-        return _into_braces(text, root, f"clients: {{{entry}}}")
-    if isinstance(clients, yaml.MappingNode):
-        return _into_braces(text, clients, entry)
-    return f"{text[: clients.start_mark.index]} {{{entry}}}{text[clients.end_mark.index :]}"
+def _add_in_braces(text: str, root: yaml.MappingNode, section: str, found: yaml.Node | None, entry: str) -> str:
+    if found is None:
+        return _into_braces(text, root, f"{section}: {{{entry}}}")
+    if isinstance(found, yaml.MappingNode):
+        return _into_braces(text, found, entry)
+    return f"{text[: found.start_mark.index]} {{{entry}}}{text[found.end_mark.index :]}"
 
 
 def _into_braces(text: str, node: yaml.MappingNode, entry: str) -> str:

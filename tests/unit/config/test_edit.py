@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from difflib import ndiff
+from typing import Any
 
 import pytest
 import yaml
@@ -161,3 +162,41 @@ def test_whoever_is_added_and_removed_in_any_order_the_file_is_the_same(wanted: 
         text = edit.remove_client(text, name)
     if tail == OWN_WAY:
         assert text == before
+
+
+EXIT: dict[str, Any] = {
+    "kind": "xray",
+    "port": 443,
+    "reality": {"public_key": "A" * 43, "short_id": "00", "server_name": "no"},
+    "tls": {},
+    "alpn": ["h2", "http/1.1"],
+    "path": "/a,b: {c} # d",
+    "preshared_key": True,
+    "odd": ["2020-99-99", "0x_", "@", "=", "12:30", "1e3", "~", "é", "", "a\nb"],
+}
+
+
+@pytest.mark.parametrize(
+    "before", ["exits:\n  paris: {kind: l2tp}  # first\nz: 1\n", "exits: {paris: {kind: l2tp}}\n", "exits:\n", "z: 1\n"]
+)
+def test_an_exit_is_added_behind_the_last_with_all_that_it_says(before: str) -> None:
+    after = edit.add_exit(before, "tokyo", EXIT)
+    found = yaml.safe_load(after)
+    assert list(found["exits"])[-1] == "tokyo"
+    assert found["exits"]["tokyo"] == EXIT
+    rest = edit.remove_exit(after, "tokyo")
+    assert (yaml.safe_load(rest)["exits"] or None) == (yaml.safe_load(before).get("exits") or None)
+    with pytest.raises(ChainError, match="this exit exists"):
+        edit.add_exit(after, "tokyo", EXIT)
+
+
+def test_what_is_added_looks_as_the_examples_do() -> None:
+    fields = {"kind": "xray", "reality": {"server_name": "www.example.com"}, "tls": {}, "alpn": ["h2"]}
+    assert edit.exit_block("tokyo", fields).splitlines() == [
+        "tokyo:",
+        "  kind: xray",
+        "  reality:",
+        "    server_name: www.example.com",
+        "  tls: {}",
+        "  alpn: [h2]",
+    ]
