@@ -84,7 +84,7 @@ class WireGuard:
             "address": str(settings.address),
             "keepalive": settings.keepalive,
             # A resolver with a public address would be no evidence that *this* tunnel's far end lives.
-            "near": str(settings.dns) if settings.dns and _private(settings.dns) else "",
+            "near": str(settings.dns) if settings.dns and is_private(settings.dns) else "",
         }
 
     def tunnel_mtu(self, settings: WireGuardExit, link_mtu: int) -> int:
@@ -92,7 +92,7 @@ class WireGuard:
         return min(link_mtu - OVERHEAD[6 if ":" in settings.endpoint.host else 4], SERVERS_MTU)
 
 
-def _private(address: IPv4Address) -> bool:
+def is_private(address: IPv4Address) -> bool:
     """Tell RFC 1918 and RFC 6598 addresses from all others; providers' tunnels use both."""
     networks = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
     return any(address in IPv4Network(network) for network in networks)

@@ -1,0 +1,67 @@
+"""What providers hand out → exits. Pure: bytes in; settings, secrets and warnings out, or what is wrong.
+
+A format is a module with `recognises` and `read`, and a line below, in the order in which they are asked. A new kind of
+exit brings its own. docs/importing.md says which programs' files and links were tried.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from chain.errors import Problem
+from chain.imports import l2tp, mobileconfig, others, subscription, wireguard
+from chain.imports.base import Imported, Item, RefusedError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = ["MOST_BYTES", "Imported", "Item", "RefusedError", "read"]
+
+MOST_BYTES = 524288  # of an input
+
+
+class Format(Protocol):
+    """One format of what providers hand out."""
+
+    def recognises(self, text: str) -> bool: ...
+
+    def read(self, text: str, now: datetime) -> list[Item]:
+        """Read all exits in a text, at least one. Raises RefusedError where the whole of it is of no use."""
+
+
+_FORMATS: tuple[Format, ...] = (mobileconfig, wireguard, subscription)
+
+
+def read(data: bytes, now: datetime) -> list[Item]:
+    """Find out what an input is, and read it. Raises RefusedError where nothing in it can be used.
+
+    `now` is what certificates' dates are compared with.
+    """
+    if len(data) > MOST_BYTES:
+        raise RefusedError(Problem("the input", f"it is larger than {MOST_BYTES} bytes", "is it the right file?"))
+    others.refuse_bytes(data)
+    try:
+        text = data.decode().removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+    except UnicodeDecodeError:
+        raise RefusedError(Problem("the input", "it is no UTF-8 text", "save it as UTF-8")) from None
+    if "\0" in text:
+        raise RefusedError(Problem("the input", "it has a NUL in it, as no text has", "is it the right file?"))
+    if not text.strip():
+        raise RefusedError(Problem("the input", "it is empty"))
+    found = _format(text)
+    if found is None and (inner := subscription.unwrapped(text)) is not None:
+        text = inner
+        found = _format(text)
+    if found is None:
+        others.refuse(text)
+        if not l2tp.recognises(text):
+            hint = (
+                "files for WireGuard's app, links, subscriptions' bodies, .mobileconfig and L2TP's four fields are read"
+            )
+            raise RefusedError(Problem("the input", "it is in no format that is known here", hint))
+        found = l2tp
+    return found.read(text, now)
+
+
+def _format(text: str) -> Format | None:
+    return next((each for each in _FORMATS if each.recognises(text)), None)
