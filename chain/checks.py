@@ -297,6 +297,27 @@ def endpoint(host_name: str, port_number: int, resolved: list[str], host: HostFa
     return [Finding(name, "ok", shown)]
 
 
+def neighbours(config: Config, servers: Mapping[str, str]) -> list[list[str]]:
+    """Find exits with one server and one way to it. `servers`: of those exits that are in each other's way there."""
+    at: dict[tuple[str, ...], list[str]] = {}
+    for name, server in servers.items():
+        exit_ = config.exits[name]
+        way = (exit_.via or "", exit_.uplink.network if exit_.uplink else "")
+        at.setdefault((server.lower().rstrip("."), *way), []).append(name)
+    return [names for names in at.values() if len(names) > 1]
+
+
+def crowded(names: list[str]) -> Finding:
+    """Warn of exits that `neighbours` found."""
+    return Finding(
+        "servers",
+        "warn",
+        f"exits {' and '.join(names)} dial one server from one address",
+        "behind a NAT many L2TP/IPsec servers can't tell two tunnels apart: the second fails, or ends the first",
+        "give one of them another server of the provider's, or let it run through an exit of another kind (`via`)",
+    )
+
+
 def clock(host_time: float, before: float, after: float) -> Finding:
     """Compare the host's clock with this machine's: the times before it was looked at, and after."""
     ahead = host_time - min(max(host_time, before), after)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from chain.api.importing import Outcome
     from chain.api.load import Loaded
     from chain.api.project import Project
     from chain.engine.connection import Engine
@@ -545,6 +546,44 @@ def client_remove(
     _warn(warnings)
 
 
+@exit_app.command("add")
+def exit_add(
+    *,
+    name: Annotated[str, typer.Argument(help="What the exit is to be called, such as oslo.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="FILE|LINK|-",
+            help="What the provider gave: its file for WireGuard's app, a vless://, trojan://, ss:// or vmess:// link,"
+            " a subscription's body, a .mobileconfig, or L2TP's four fields as text. -: by standard input, so that no"
+            " link stands in the list of processes or the shell's history.",
+        ),
+    ],
+    file: FileOption = None,
+    pick: Annotated[
+        str | None, typer.Option(metavar="NAME|NUMBER|all", help="Which of several; all: as NAME-1, NAME-2, …")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be added; touch nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add what a provider handed out to chain.yaml and secrets/; `chain up` then applies it."""
+    from chain.api import importing
+
+    project = _project(file)
+    if source == "-" and sys.stdin.isatty():
+        typer.echo("Paste it here, then press Ctrl-D on a line of its own.", err=True)
+    taken = importing.take(source, sys.stdin.buffer)
+    ask = _ask if sys.stdin.isatty() else None
+    done = importing.add(project, name, taken, pick=pick, ask=ask, dry_run=dry_run)
+    _print_added(done, dry_run=dry_run, as_json=as_json)
+
+
+def _ask(name: str, about: str) -> str:
+    answer: str = typer.prompt(f"{name}: {about}", hide_input=True, err=True)
+    return answer
+
+
 @exit_app.command("list")
 def exit_list(*, file: FileOption = None, as_json: JsonOption = False) -> None:
     """List the exits in chain.yaml; `chain status` shows how they are."""
@@ -671,6 +710,32 @@ def _print_tried(found: dict[str, Any]) -> None:
         typer.echo(f"throughput: {speed} ({show.size(download['bytes'])} in {download['seconds']:.1f} s)")
     elif download:
         typer.echo(f"throughput: not measured, {download['why']}")
+
+
+def _print_added(done: Outcome, *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        _print_json(
+            {
+                "dry_run": dry_run,
+                "exits": [exit_.public() | {"groups": list(done.groups[exit_.name])} for exit_ in done.exits],
+                "warnings": [vars(problem) for problem in done.warnings],
+                "left": [vars(problem) for problem in done.left],
+            }
+        )
+        return
+    for exit_ in done.exits:
+        typer.echo(f"{'Would add' if dry_run else 'Added'} {exit_.name} to chain.yaml:")
+        typer.echo("".join(f"  {line}\n" for line in exit_.lines()), nl=False)
+        for role, path, given in exit_.files():
+            typer.echo(f"  secret {role}: {path}{'' if given else ' (not in the input)'}")
+    _warn(done.warnings)
+    for problem in done.left:
+        typer.echo(f"left out: {problem}", err=True)
+    for exit_ in done.exits:
+        if not done.groups[exit_.name]:
+            typer.echo(f"No group has {exit_.name} yet: `groups: {{…: {{exits: […]}}}}` says who uses it.", err=True)
+    if not dry_run:
+        typer.echo("`chain up` applies it to a running chain.", err=True)
 
 
 def _warn(problems: Iterable[Problem] | None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from chain import checks
 from chain.api.down import running_tests
-from chain.api.load import check_secrets, load
+from chain.api.load import check_secrets, crowding, load
 from chain.api.preflight import Look, check_owner, check_writable, look, try_kernel
 from chain.api.project import locate
 from chain.api.up import build_images
@@ -93,6 +93,7 @@ def of_folder(file: Path | None, engine: Engine) -> tuple[Loaded | None, list[Fi
         f"{mounted} found, none open to everybody",
         "exits can't dial without them, and they are for nobody else's eyes",
     )
+    found += [checks.crowded(names) for names in checks.neighbours(loaded.config, crowding(project, loaded.config))]
     why = "`chain up` writes run/ and makes keys"
     found += _tried("folder", lambda: check_writable(project), f"{project.root} can be written to", why)
     return loaded, found

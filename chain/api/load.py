@@ -90,15 +90,7 @@ def _external(config: Config, engine: Engine) -> Mapping[str, ExternalNetwork]:
 
 def _with_plain_names(built: Topology, project: Project) -> Topology:
     """Let the plain name, such as secrets/vpn_password, serve where only one exit could mean it."""
-    wanted = Counter(secret.role for exit_ in built.exits for secret in exit_.secrets)
-
-    def choose(exit_name: str, role: str, path: str) -> str:
-        plain = f"secrets/{role}"
-        usual = path == f"secrets/{exit_name}_{role}"
-        if usual and wanted[role] == 1 and not is_there(project.root / path) and is_there(project.root / plain):
-            return plain
-        return path
-
+    users = Counter(secret.role for exit_ in built.exits for secret in exit_.secrets)
     return replace(
         built,
         exits=tuple(
@@ -107,12 +99,36 @@ def _with_plain_names(built: Topology, project: Project) -> Topology:
                 secrets=tuple(
                     SecretMount(secret.role, path, _stamp(project.root / path))
                     for secret in exit_.secrets
-                    for path in [choose(exit_.name, secret.role, secret.path)]
+                    for path in [file_of(project, exit_.name, secret.role, secret.path, users)]
                 ),
             )
             for exit_ in built.exits
         ),
     )
+
+
+def file_of(project: Project, exit_name: str, role: str, path: str, users: Mapping[str, int]) -> str:
+    """Give the file of an exit's secret: the plain one where it alone is there, and but one exit has such a secret."""
+    plain = f"secrets/{role}"
+    usual = path == f"secrets/{exit_name}_{role}"
+    if usual and users.get(role) == 1 and not is_there(project.root / path) and is_there(project.root / plain):
+        return plain
+    return path
+
+
+def crowding(project: Project, config: Config) -> dict[str, str]:
+    """Give the servers of those exits that may be in each other's way there."""
+    users = Counter(spec.role for exit_ in config.exits.values() for spec in REGISTRY[exit_.kind].secrets(exit_))
+    found = {}
+    for name, exit_ in config.exits.items():
+        server = exit_.crowds()
+        for spec in REGISTRY[exit_.kind].secrets(exit_) if server == "" else ():
+            path = file_of(project, name, spec.role, spec.override or f"secrets/{name}_{spec.role}", users)
+            if spec.form == "host" and problem_with_secret(project.root / path, "host") is None:
+                server = read_secret(project.root / path).reveal().strip()
+        if server:
+            found[name] = server
+    return found
 
 
 def _stamp(path: Path) -> str:

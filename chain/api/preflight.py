@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from chain import checks
-from chain.api.load import check_secrets
+from chain.api.load import check_secrets, crowding
 from chain.api.project import is_there
 from chain.errors import ChainError, ExitCode, Problem
 from chain.exits import REGISTRY
@@ -122,6 +122,9 @@ def check_host(loaded: Loaded, engine: Engine, progress: Progress, trial: HostTr
     seen, tried = trial.result(loaded)
     if seen.host is None:
         progress.note(f"warning: {seen.why_not}; its routes and ports were not checked")
+    for names in checks.neighbours(loaded.config, crowding(loaded.project, loaded.config)):
+        found = checks.crowded(names)
+        progress.note(f"warning: {found.found}: {found.why}\n    → {found.fix}")
     ports = checks.port(built, publishers, seen.host) if built.has_entry else []
     checks.refuse([*tried, *ports, *checks.overlaps(built, networks, seen.host)])
 

@@ -41,7 +41,7 @@ def load(path: Path, kinds: Mapping[str, type[ExitConfig]]) -> Config:
 
     Raises ChainError (CONFIG) with all problems of the first phase that fails: file, YAML, then all that it says.
     """
-    return check(path, _read(path), kinds)
+    return check(path, read(path), kinds)
 
 
 def check(path: Path, text: str, kinds: Mapping[str, type[ExitConfig]]) -> Config:
@@ -56,7 +56,8 @@ def check(path: Path, text: str, kinds: Mapping[str, type[ExitConfig]]) -> Confi
     return config
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """Give a file's text, with its own line ends. Raises ChainError (CONFIG)."""
     try:
         return read_regular(path, MAX_BYTES).decode()
     except FileNotFoundError:

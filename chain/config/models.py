@@ -256,6 +256,10 @@ class ExitConfig(Model):
         """Name the private networks that clients may reach by it."""
         return []
 
+    def crowds(self) -> str | None:
+        """Name the server, if many of its like take but one such exit from one address; empty: a secret names it."""
+        return None
+
     @model_validator(mode="after")
     def _one_way_out(self) -> Self:
         if self.via and self.uplink:

@@ -147,6 +147,9 @@ class L2tpExit(ExitConfig):
             return {"udp": ""}
         return {"udp": "", "esp": "`esp: {encapsulation: udp}` on this exit hides ESP in UDP"}
 
+    def crowds(self) -> str:
+        return self.server or ""
+
 
 class L2tp:
     name = "l2tp"

@@ -116,9 +116,9 @@ def _objections(
         return [_problem(detail, names) for detail in error.errors(include_input=False, include_url=False)]
     specs = {spec.role: spec for spec in REGISTRY[kind].secrets(model)}
     return [
-        Problem(names.get(role, role), flaw, "is it whole, and copied right?")
+        Problem(names.get(role, role), wrong, "is it whole, and copied right?")
         for role, value in secrets.items()
-        if (flaw := _flaw(value, specs[role]))
+        if (wrong := flaw(value, specs[role]))
     ]
 
 
@@ -149,7 +149,7 @@ def _problem(detail: ErrorDetails, names: Mapping[str, str]) -> Problem:
 SPOKEN = ("", "transport", "encryption", "tls.ca")
 
 
-def _flaw(value: str, spec: SecretSpec) -> str:
+def flaw(value: str, spec: SecretSpec) -> str:
     """Say why a secret would not arrive as it is: at its file's reader, or at its daemon."""
     if not value:
         return "it is empty"
