@@ -1,6 +1,6 @@
 # The few commands that people type. What they do stands in tests/run.sh, tests/lab and tests/providers/demo.py.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-engines check lab lab-down goldens docs lock sbom bench bench-failover bench-verdicts soak venv
+.PHONY: help demo demo-down test test-engines check lab lab-down goldens docs lock sbom bench bench-failover bench-verdicts fuzz soak venv
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 23
@@ -28,8 +28,8 @@ lab: ## start the virtual machine with all images in it, for work on one test
 lab-down: ## switch it off
 	@tests/lab/vm.sh down
 
-goldens: venv ## write the expected files of tests/golden and tests/errors and the schema anew; read the difference before a commit
-	@.venv/bin/python -m pytest -q --regenerate tests/golden tests/errors tests/unit/config/test_schema.py
+goldens: venv ## write the expected files of tests/{golden,errors,imports} and the schema anew; read the difference before a commit
+	@.venv/bin/python -m pytest -q --regenerate tests/golden tests/errors tests/imports tests/unit/config/test_schema.py
 
 docs: venv ## write the table of docs/troubleshooting.md anew, from chain/node/kinds/causes.py
 	@.venv/bin/python -m pytest -q --regenerate tests/golden/test_docs.py
@@ -46,6 +46,9 @@ bench-verdicts: venv ## how soon faults are noticed and how often by mistake, on
 bench-failover: venv ## break exits under a client's traffic, 300 times in each way, and print how long it was without; REPEATS=20 RTT="0 20 80"
 	@tests/lab/engine.sh && tests/lab/base-image.sh && \
 	.venv/bin/python bench/failover.py --repeats $(or $(REPEATS),300) --rtt $(or $(RTT),0)
+
+fuzz: venv ## change what providers hand out in many small ways, and see that nothing bad comes of it; COUNT=100000, SEED=8
+	@PYTHONPATH=. .venv/bin/python tests/imports/fuzz.py $(or $(COUNT),100000) $(or $(SEED),8)
 
 soak: venv ## break a chain again and again and print how it came back; STARTS=20 KILLS=60 MINUTES=60, VM=1 in the virtual machine
 	@tests/run.sh soak --starts $(or $(STARTS),20) --kills $(or $(KILLS),60) --minutes $(or $(MINUTES),60)

@@ -62,7 +62,7 @@ scripts() {
 
 quick_tests() {
     local folders
-    mapfile -t folders < <(there tests/unit tests/golden tests/errors tests/crash)
+    mapfile -t folders < <(there tests/unit tests/golden tests/errors tests/imports tests/crash)
     python -m pytest -q "${folders[@]}"
 }
 

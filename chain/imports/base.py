@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 # White space as C and the shell have it; Python's own counts much more.
 SPACES = " \t\n\r\v\f"
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # and halves of characters, which JSON can name
+# But for the tab; and halves of characters, which JSON can name.
+CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 _PORT = re.compile("[0-9]{1,5}")
 
 
@@ -99,7 +101,7 @@ class Reading:
 
     def server(self, where: str, text: str) -> None:
         """Refuse what is no server that an exit can reach."""
-        if ":" in text or text.startswith("["):
+        if _is_ipv6(text.removeprefix("[").removesuffix("]")):
             self.refuse(where, "servers are reached over IPv4 only, for now", "ask the provider for an IPv4 address")
         elif not text.isascii():
             self.refuse(where, "the server's name has other characters than ASCII", "write it in its `xn--` form")
@@ -162,6 +164,13 @@ def flaw(value: str, spec: SecretSpec) -> str:
     if spec.form == "wireguard-key" and not is_wireguard_key(value):
         return "this is no WireGuard key: 44 characters of base64, the last one '='"
     return ""
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return bool(IPv6Address(text))
+    except ValueError:
+        return False
 
 
 def expiry(not_before: datetime, not_after: datetime, now: datetime) -> str:

@@ -19,7 +19,7 @@ MOST_LINES = 2000
 MOST_LISTED = 20  # numbers of lines in a warning
 
 NAMES = {
-    "server": "the server",
+    "server": "the text",
     "mtu": "MTU",
     "vpn_ipsec_psk": "the pre-shared key",
     "vpn_username": "the user name",
@@ -111,7 +111,7 @@ def read(text: str, now: datetime) -> list[Item]:
             unread.append(number)
     if unread:
         shown = ", ".join(map(str, unread[:MOST_LISTED])) + (", …" if len(unread) > MOST_LISTED else "")
-        reading.warn(f"line {shown}", "nothing that an exit needs was recognised there")
+        reading.warn(f"line{'s' if len(unread) > 1 else ''} {shown}", "nothing that an exit needs was recognised there")
     try:
         return [Item("", _exit(reading, values))]
     except RefusedError as error:
@@ -131,9 +131,9 @@ def _labelled(line: str) -> tuple[str, str]:
 def _exit(reading: Reading, values: Mapping[str, str]) -> Imported:
     settings: dict[str, Any] = {}
     if not values.get("server"):
-        reading.refuse("the server", "the text names none", "add a line such as `Server: vpn.example.com`")
+        reading.refuse("the text", "it names no server", "add a line such as `Server: vpn.example.com`")
     else:
-        reading.server("the server", values["server"])
+        reading.server("the text", values["server"])
         settings["server"] = values["server"]
     _others(reading, values, settings)
     secrets = {role: values[role] for role in _ROLES if values.get(role)}
@@ -157,7 +157,7 @@ def exit_of(reading: Reading, settings: Mapping[str, Any], secrets: Mapping[str,
 def _others(reading: Reading, values: Mapping[str, str], settings: dict[str, Any]) -> None:
     kind = _NO_LETTERS.sub("", values.get("type", "").lower())
     if kind and "l2tp" not in kind and ("ipsec" not in kind or any(other in kind for other in _TYPES)):
-        reading.refuse("the type", "it is not L2TP/IPsec", "exits of other kinds have formats of their own")
+        reading.refuse("the text", "it is not for L2TP/IPsec", "exits of other kinds have formats of their own")
     for label, why in (
         ("L2TP secret", "a secret of L2TP's own, beside IPsec's, is not supported"),
         ("group", "an IPsec identifier or group name is not supported"),
@@ -165,7 +165,7 @@ def _others(reading: Reading, values: Mapping[str, str], settings: dict[str, Any
         if "".join(values.get(label, "").lower().split()) not in _NOTHING:
             reading.refuse(label, why, "leave it out, if the provider says that it may be")
     if values.get("port", "1701") not in _L2TP_PORTS:
-        reading.refuse("the port", "L2TP/IPsec has ports of its own (500, 4500, 1701), and no others")
+        reading.refuse("the text", "it names a port: L2TP/IPsec has ports of its own (500, 4500, 1701), and no others")
     if mtu := values.get("mtu"):
         if _NUMBER.fullmatch(mtu):
             settings["mtu"] = int(mtu)

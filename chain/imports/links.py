@@ -31,7 +31,7 @@ _NO_LINK = "what stands between `://` and the question mark is in no form that p
 
 # Links to what exits don't do, or not by a link.
 OTHERS = {
-    **dict.fromkeys(("http", "https"), "a web address, where a subscription's body may be had"),
+    **dict.fromkeys(("http", "https"), "a web address, such as a subscription has"),
     **dict.fromkeys(("hysteria", "hysteria2", "hy2"), "a link for Hysteria"),
     **dict.fromkeys(("wireguard", "wg"), "a link for WireGuard"),
     **dict.fromkeys(("awg", "amneziawg", "vpn"), "a link for AmneziaVPN"),
@@ -115,7 +115,7 @@ def _refuse(where: str, what: str, hint: str = "") -> None:
 
 def _other(scheme: str) -> str:
     known = OTHERS.get(scheme)
-    return f"this is {known}, and no exit does that" if known else "this is a link of an unknown kind"
+    return f"this is {known}, which is not read" if known else "this is a link of an unknown kind"
 
 
 def _shown(name: str) -> str:
@@ -170,7 +170,7 @@ def _place(parts: _Parts, reading: Reading, *, hint: str = "") -> tuple[str, int
     host, _, port = place.rpartition(":") if not place.endswith("]") else (place, "", "")
     if not host and ":" not in place:
         host, port = place, ""
-    return host, reading.port("the port", port)
+    return host, reading.port("the link", port)
 
 
 def _secret(text: str, where: str, reading: Reading) -> str:
@@ -199,7 +199,6 @@ def _shadowsocks(parts: _Parts, now: datetime) -> Imported:
     """Read SIP002 (userinfo in base64, or percent-encoded), or the old form, all of it in base64."""
     reading = Reading()
     fields = _query(parts, reading)
-    fields.pop("outline", None)
     if parts.user is None:
         # Not percent-encoded inside: everything up to the last @ is method and password, whatever is in them.
         inner = from_base64(parts.place.rstrip("/"))
@@ -287,6 +286,7 @@ def _rocket_field(reading: Reading, fields: dict[str, str], key: str, value: str
             reading.warn("a parameter", "it is not known here, and is left out")
 
 
+_CHECKED = "verify_cert"
 # v2rayN's names → the standard's. What `type`, `path` and `host` are depends on the transport.
 _JSON_NAMES = {
     **{name: name for name in ("sni", "alpn", "fp", "pbk", "sid", "spx", "pqv", "ech", "vcn", "pcs", "fm", "mode")},
@@ -299,14 +299,30 @@ _JSON_NAMES = {
     "security": "encryption",
     "type": "headerType",
 }
-_JSON_OTHER = ("v", "ps", "add", "port", "id", "aid", "remark", "remarks", "class", "group", "file", "protocol")
+_JSON_OTHER = (
+    "v",
+    "ps",
+    "add",
+    "port",
+    "id",
+    "aid",
+    "remark",
+    "remarks",
+    "class",
+    "group",
+    "file",
+    "protocol",
+    _CHECKED,
+)
 
 
 def _from_json(text: str, parts: _Parts, now: datetime) -> tuple[str, Imported]:
     reading = Reading()
     found = xray.json_object(text)
     if found is None:
-        raise RefusedError(Problem("the link", "the text in it is no JSON object", _CUT))
+        raise RefusedError(
+            Problem("the link", "the text in it is no JSON object, or one that says something twice", _CUT)
+        )
     if parts.query:
         reading.warn("the link", "what stands behind the question mark means nothing here, and is left out")
     flat = {key: _plain(reading, key, value) for key, value in found.items() if key not in xray.EXTRA_KEYS}
@@ -317,6 +333,8 @@ def _from_json(text: str, parts: _Parts, now: datetime) -> tuple[str, Imported]:
             reading.refuse(name, "it stands there twice, with different values", "leave one")
         elif not name and key not in _JSON_OTHER:
             reading.warn(f"key {number}", "it is not known here, and is left out")
+    if flat.get(_CHECKED) == "0":
+        fields["allowInsecure"] = "1"
     extra = {key: value for key, value in found.items() if key in xray.EXTRA_KEYS}
     if extra:
         fields["extra"] = _joined(reading, fields.get("extra", ""), extra)

@@ -64,6 +64,7 @@ _LINES = tuple(
     )
 )
 _JSON = re.compile(r"\[?\s*\{")
+_MOST_LINES = 1000
 _LONGEST = 200  # characters of a line that is looked at
 
 
@@ -78,30 +79,30 @@ def refuse(text: str) -> None:
     """Raise RefusedError for a format that has a name."""
     bare = text.strip(SPACES)
     if _JSON.match(bare):
-        what = _json(bare)
-        raise RefusedError(Problem("the input", f"this is {what}", _LINKS))
-    for line in bare.split("\n"):
+        what, hint = _json(bare)
+        raise RefusedError(Problem("the input", f"this is {what}", hint))
+    for line in bare.split("\n")[:_MOST_LINES]:
         low = line.strip(SPACES)[:_LONGEST].lower()
         for pattern, what, hint in _LINES:
             if pattern.fullmatch(low):
                 raise RefusedError(Problem("the input", f"this is {what}", hint))
 
 
-def _json(text: str) -> str:
+def _json(text: str) -> tuple[str, str]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        return "JSON, but broken off"
+        return "JSON, but broken off", _FILE
     first = found[0] if isinstance(found, list) and found else found
     keys = set(first) if isinstance(first, dict) else set()
     outbounds = first.get("outbounds") if keys else None
     outbound = outbounds[0] if isinstance(outbounds, list) and outbounds and isinstance(outbounds[0], dict) else {}
     if "protocol" in outbound:
-        return "a configuration of Xray in JSON"
+        return "a configuration of Xray in JSON", _LINKS
     if outbounds is not None or "inbounds" in keys:
-        return "a configuration of sing-box in JSON"
+        return "a configuration of sing-box in JSON", _LINKS
     if "servers" in keys or {"server", "server_port", "method"} <= keys:
-        return "Shadowsocks' own JSON (SIP008, or a program's configuration)"
+        return "Shadowsocks' own JSON (SIP008, or a program's configuration)", _LINKS
     if {"uuid", "remote", "type"} <= keys:
-        return "a profile of strongSwan's app"
-    return "JSON of a form that is not known here"
+        return "a profile of strongSwan's app", _FILE
+    return "JSON of a form that is not known here", _FILE

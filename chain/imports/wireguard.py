@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, collapse_addresses
 from typing import TYPE_CHECKING, Any
 
+from chain.errors import Problem
 from chain.exits.wireguard import is_private
 from chain.imports.base import SPACES, Imported, Item, Reading, RefusedError
 from chain.secret import is_wireguard_key
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST_NETWORKS = 1000  # in one peer's AllowedIPs
 MOST_PEERS = 256
+MOST_LINES = 5000
 EVERYTHING = IPv4Network("0.0.0.0/0")
 
 NAMES = {
@@ -33,7 +35,7 @@ NAMES = {
     "wg_preshared_key": "PresharedKey",
 }
 _QUICK = ("address", "mtu", "dns", "table", "preup", "predown", "postup", "postdown", "saveconfig")
-_SCRIPTS = ("preup", "predown", "postup", "postdown")
+_SCRIPTS = {"preup": "PreUp", "predown": "PreDown", "postup": "PostUp", "postdown": "PostDown"}
 _OF_INTERFACE = ("listenport", "fwmark", "privatekey")
 _OF_PEER = ("endpoint", "publickey", "allowedips", "persistentkeepalive", "presharedkey")
 # AmneziaWG's, and the values with which it is plain WireGuard.
@@ -48,7 +50,6 @@ _APPS = ("includedapplications", "excludedapplications", "allowedapps", "disallo
 _ADDRESS = re.compile("[0-9.]+(/[0-9]{1,2})?")
 _WORDS = re.compile("[, \t]+")  # the shell's, once commas are spaces
 _NUMBER = re.compile("[0-9]{1,10}")
-_NOT_CARRIED = "exits carry no IPv6 yet; clients' IPv6 is refused at once, so that none leaves beside the tunnel"
 
 
 @dataclass
@@ -72,15 +73,17 @@ def recognises(text: str) -> bool:
 
 
 def read(text: str, now: datetime) -> list[Item]:
-    """Read a file: the exit that it means, or one for each peer where it could mean several."""
+    """Read a file: the exit that it means, or one for each peer where it could mean several. Raises RefusedError."""
     del now
+    if text.count("\n") > MOST_LINES:
+        raise RefusedError(Problem("the file", f"it has more than {MOST_LINES} lines", "is it the right one?"))
     found = _parse(text)
     peers = found.peers
     if not peers:
         found.reading.refuse("[Peer]", "the file has no such section", "is it whole? It is where the server stands")
-    if found.reading.problems or len(peers) > MOST_PEERS:
-        if len(peers) > MOST_PEERS:
-            found.reading.refuse("[Peer]", f"there are more than {MOST_PEERS}")
+    if len(peers) > MOST_PEERS:
+        found.reading.refuse("[Peer]", f"there are more than {MOST_PEERS}")
+    if not 0 < len(peers) <= MOST_PEERS:
         return [Item("", RefusedError(*found.reading.problems))]
     everywhere = [peer for peer in peers if EVERYTHING in _networks(peer, Reading())]
     meant = everywhere if len(everywhere) == 1 else peers
@@ -129,7 +132,7 @@ def _key_and_value(line: str) -> tuple[str, str]:
 def _quick_line(found: _File, key: str, value: str, number: int) -> None:
     where = f"line {number}"
     if key in _SCRIPTS:
-        what = "it has a program run, as root, which a file from elsewhere may not"
+        what = f"{_SCRIPTS[key]} has a program run, as root, which a file from elsewhere may not"
         hint = "take the line out: the chain sets its own routes and firewall, and nothing leaves beside a tunnel"
         found.reading.refuse(where, what, hint)
     elif key in ("address", "dns"):
@@ -148,11 +151,11 @@ def _line(found: _File, section: _Section | None, joined: str, number: int) -> N
         what = "no program for WireGuard knows this section" if key.startswith("[") else "it stands in no section"
         found.reading.refuse(where, what, "is the file whole, and a provider's for WireGuard?")
     elif key in _DISGUISE:
-        if value not in _DISGUISE[key]:
-            what = "this is AmneziaWG's, which hides WireGuard; a server that has it does not understand plain packets"
+        what = "here AmneziaWG's settings begin, which hide WireGuard; a server with them takes no plain packets"
+        if value not in _DISGUISE[key] and what not in {problem.what for problem in found.reading.problems}:
             found.reading.refuse(where, what, "ask the provider for a plain WireGuard file")
     elif key == "reserved":
-        found.reading.refuse(where, "it changes bytes that are zero in WireGuard, and there is no field for it")
+        found.reading.refuse(where, "Reserved changes bytes that are zero in WireGuard: not supported")
     elif key in _APPS:
         found.reading.warn(where, "it names apps of the device, of which the chain knows nothing: it is left out")
     elif key not in known:
@@ -180,7 +183,6 @@ def _exit(found: _File, peer: _Section) -> Imported | RefusedError:
     settings |= _server(reading, peer)
     settings |= _own(reading, found.interface)
     _left_out(reading, found.interface)
-    _says_ipv6(reading, found.interface, peer)
     _coverage(reading, peer)
     for section, key, role in (
         (found.interface, "privatekey", "wg_private_key"),
@@ -202,8 +204,9 @@ def _server(reading: Reading, peer: _Section) -> dict[str, Any]:
     endpoint, number = peer.values.get("endpoint", ("", 0))
     if endpoint:
         # The last colon counts, as it does for wg; only an IPv6 address has more than one.
-        host, _, port = (endpoint, "", "") if endpoint.endswith("]") else endpoint.rpartition(":")
-        reading.server(f"line {number}", host or endpoint)
+        host, sign, port = (endpoint, "", "") if endpoint.endswith("]") else endpoint.rpartition(":")
+        host, port = (host, port) if sign else (endpoint, "")
+        reading.server(f"line {number}", host)
         read["endpoint"] = f"{host}:{reading.port(f'line {number}', port)}"
     else:
         reading.refuse(where, "it has no Endpoint: nobody could be dialled", "is it the server's own file?")
@@ -237,6 +240,8 @@ def _own(reading: Reading, interface: _Section) -> dict[str, Any]:
         reading.refuse("Address", "this is no IPv4 address, such as 10.64.0.2/32")
     else:
         read["address"] = own[0]
+    if len(own) < len(given):
+        reading.warn("Address", "the IPv6 one is left out: exits carry no IPv6 yet, and clients' is refused at once")
     mtu, number = interface.values.get("mtu", ("", 0))
     if mtu and not _NUMBER.fullmatch(mtu):
         reading.refuse(f"line {number}", "this must be a number of bytes")
@@ -273,17 +278,6 @@ def _left_out(reading: Reading, interface: _Section) -> None:
             reading.refuse(f"line {number}", "this must be true or false")
         elif value.lower() != nothing:
             reading.warn(f"line {number}", f"it is left out: {why}")
-
-
-def _says_ipv6(reading: Reading, interface: _Section, peer: _Section) -> None:
-    lists = {
-        "Address": interface.lists.get("address", []),
-        "DNS": interface.lists.get("dns", []),
-        "AllowedIPs": peer.lists.get("allowedips", []),
-    }
-    found = [name for name, values in lists.items() if any(":" in value for value in values)]
-    if found:
-        reading.warn(f"IPv6 ({', '.join(found)})", _NOT_CARRIED)
 
 
 def _coverage(reading: Reading, peer: _Section) -> None:

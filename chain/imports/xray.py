@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 # What the link calls what chain.yaml calls otherwise, for messages.
 NAMES = {
-    "server": "the server",
-    "port": "the port",
+    "": "the link",
+    "server": "the link",
+    "port": "the link",
     "transport": "type",
     "reality.public_key": "pbk",
     "reality.server_name": "sni",
@@ -72,9 +73,9 @@ _IGNORED = {
     "uot": "UDP goes as UDP",
     "prefix": "connections don't begin with these bytes; a network that insists on them lets nothing through",
     "tfo": "TCP Fast Open is not used",
-    "udp": "UDP is carried anyway",
-    "xudp": "UDP is carried by XUDP anyway",
 }
+_OFF = ("", "0", "false", "none")
+_MARKS = ("outline", "udp", "xudp")  # which program wrote the link, and that UDP is carried, as it always is
 # What XHTTP's `extra` may say without being needed: Xray's defaults, under older and newer names.
 _EXTRA_RANGES = {
     "xPaddingBytes": (100, 1000),
@@ -115,7 +116,7 @@ _OF_COVER = ("sni", "fp", "alpn", "pbk", "sid", "spx", "pcs", "vcn", "cert")
 READ = frozenset(
     (
         *("type", "security", "encryption", "flow", "packetEncoding"),
-        *(*_OF_TRANSPORTS, *_OF_COVER, *_REFUSED, *_IGNORED),
+        *(*_OF_TRANSPORTS, *_OF_COVER, *_REFUSED, *_IGNORED, *_MARKS),
     )
 )
 _MODES = ("cfb", "cfb8", "ctr", "ofb", "cbc")
@@ -140,7 +141,7 @@ def exit_of(
 ) -> Imported:
     """Give the exit. Raises RefusedError."""
     server, port = place
-    reading.server("the server", server)
+    reading.server("the link", server)
     settings: dict[str, Any] = {"server": server, "port": port, "protocol": protocol}
     transport = _transport(reading, fields)
     settings["transport"] = transport
@@ -214,7 +215,7 @@ def _extra(reading: Reading, fields: Mapping[str, str]) -> None:
     if fields.get("extra"):
         found = json_object(fields["extra"])
         if found is None:
-            reading.refuse("extra", "it is no JSON object")
+            reading.refuse("extra", "it is no JSON object, or one that says something twice")
         for key, value in (found or {}).items():
             _extra_key(reading, key, value)
 
@@ -432,7 +433,7 @@ def _leave_out(reading: Reading, fields: Mapping[str, str]) -> None:
         if fields.get(name, "").lower() not in harmless:
             reading.refuse(name, why, hint)
     for name, why in _IGNORED.items():
-        if fields.get(name):
+        if fields.get(name, "").lower() not in _OFF:
             reading.warn(name, why)
 
 

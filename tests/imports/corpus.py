@@ -1,0 +1,126 @@
+"""What providers, routers and panels write, written by us with made-up values, and what is to be made of it.
+
+In the files, `@NAME@` stands for a value below, and `<<std:TEXT>>` for TEXT in base64: `std` and `url` name the
+alphabet, `std-bare` and `url-bare` leave out the padding, `lines` breaks the lines. They may stand in one another.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import textwrap
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from chain.imports import MOST_BYTES, Imported, Item, RefusedError, read
+
+HERE = Path(__file__).parent
+NOW = datetime(2026, 9, 1, tzinfo=UTC)
+EXPIRED = """\
+-----BEGIN CERTIFICATE-----
+MIIBEDCBt6ADAgECAgECMAoGCCqGSM49BAMCMBIxEDAOBgNVBAMMB2V4YW1wbGUw
+HhcNMjQwMTAxMDAwMDAwWhcNMjUwMTAxMDAwMDAwWjASMRAwDgYDVQQDDAdleGFt
+cGxlMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEL7yxS4RBM528NHyeT3DppzY+
+rPQyqMVV+wSAahb+He11QCFvPJ/2XRu4pVMvorPbWnpL/yjpTsmSKuaWvfnPHDAK
+BggqhkjOPQQDAgNIADBFAiBu0uYiPyV4JS4wcoNToz/ugFX0aUKOO1iVdh2I8Nl9
+ZwIhANBdLP7MuBzDkhQDeaJsaXQER/VorFbYZBOeCwe5fe5N
+-----END CERTIFICATE-----
+"""
+VALUES = {
+    "PRIVATE": "dL3AQGIWK0Z+a80P6/nox/1izi34dwqI0PLCOoQxIMU=",
+    "PUBLIC": "wTcdrXgs/mpIIBP6Y0vp45K22kVRMaC2/WWeTLaRJHA=",
+    "PUBLIC2": "4j0qZnL+8k/DPjfnQOEu8cm46XMaZRnkOTdsAgu63S8=",
+    "SHARED": "sHwGl69wiBHYgsCY1VnKO1UNZ1KZOwbCr1ffdkfR5NA=",
+    "UUID": "70bf13e2-c315-4009-a291-23972b410ae3",
+    "UUID2": "72c7ae89-e330-48cc-b1e1-17090f93aa3c",
+    "PBK": "2mT6KYlTI_-K1juMlYyJjdJ9uX1-6n93ZLz-NjnGK1c",
+    "KEY16": "UVCCx0zcITNxKpZarGU3Gg==",
+    "KEY16B": "HVpXp5d89TgqRkNzp2/QWQ==",
+    "KEY32": "1SkjkzARKza4TvlMIGEIR67FPZmzprsB/2sfEFhbrNw=",
+    "KEY32B": "ZnWlxGQDlJcopM5ylyjWvaSatpc3ZPi9wZ9plMvEtrk=",
+    "PASSWORD": "zebra-Lamp7.quartz",
+    "PSK": "0xDecaf&Coffee",
+    "USER": "ann.example",
+    "PIN": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "EXPIRED": quote(EXPIRED, safe=""),
+    "LONG": "x" * 20_000,
+    "HUGE": "x" * (MOST_BYTES + 1),
+    "DEEP": '{"a":' * 50_000,
+    "MANY": "trojan://x@vpn.example.com:443\n" * 1001,
+}
+# What no message may repeat: the values that are secret, as they are and as links have them.
+SECRETS = tuple(
+    VALUES[name] for name in ("PRIVATE", "SHARED", "UUID", "UUID2", "KEY16", "KEY16B", "KEY32", "PASSWORD", "PSK")
+)
+_MACRO = re.compile(r"<<(std|url|std-bare|url-bare|lines):((?:(?!<<|>>).)*)>>", re.DOTALL)
+
+
+def _encoded(dialect: str, text: str) -> str:
+    raw = text.encode()
+    found = (base64.urlsafe_b64encode if dialect.startswith("url") else base64.b64encode)(raw).decode()
+    if dialect.endswith("bare"):
+        return found.rstrip("=")
+    return "\r\n".join(textwrap.wrap(found, 76)) + "\r\n" if dialect == "lines" else found
+
+
+def expanded(text: str) -> str:
+    """Put values and base64 in their places, the innermost first."""
+    for name, value in VALUES.items():
+        text = text.replace(f"@{name}@", value)
+    while found := _MACRO.search(text):
+        text = text[: found.start()] + _encoded(found[1], found[2]) + text[found.end() :]
+    return text
+
+
+def _deep(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _deep(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_deep(item) for item in value]
+    return expanded(value) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input; `exits` says what is in it, where it is to be taken."""
+
+    name: str
+    data: bytes = field(repr=False)
+    shape: str = ""
+    exits: tuple[dict[str, Any], ...] = ()
+
+
+def cases(folder: str) -> list[Case]:
+    """Give all cases of a folder, `accepted` or `refused`."""
+    found = []
+    for path in sorted((HERE / folder).glob("*.yaml")):
+        for name, given in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+            data = bytes.fromhex(given["bytes"]) if "bytes" in given else expanded(given["input"]).encode()
+            exits = tuple(_deep(exit_) for exit_ in given.get("exits", ()))
+            found.append(Case(f"{path.stem}/{name}", data, given.get("shape", ""), exits))
+    return found
+
+
+def items(data: bytes) -> list[Item]:
+    """Read an input; one that is refused as a whole gives one item."""
+    try:
+        return read(data, NOW)
+    except RefusedError as error:
+        return [Item("", error)]
+
+
+def told(item: Item) -> dict[str, Any]:
+    """Say of an item what a case says of it."""
+    if isinstance(item.found, Imported):
+        found: dict[str, Any] = {"kind": item.found.kind, "settings": item.found.settings}
+        found["secrets"] = {role: value.reveal() for role, value in item.found.secrets.items()}
+        if item.found.warnings:
+            found["warnings"] = [warning.where for warning in item.found.warnings]
+    else:
+        found = {"refused": [problem.where for problem in item.found.problems]}
+    return ({"name": item.name} if item.name else {}) | found

@@ -1,0 +1,344 @@
+"""Change what providers hand out in many small ways, and see that nothing bad comes of it.
+
+    PYTHONPATH=. python tests/imports/fuzz.py [COUNT] [SEED]
+
+Of each mutation: the reader ends, within a second, with exits or with its own error; no message has a part of a secret;
+what is taken loads as chain.yaml, renders into the files that it should and no more, and stands in the daemons' own
+files as it was read.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from corpus import cases, items
+
+from chain import topology
+from chain.api.load import load_template
+from chain.config import edit, loader
+from chain.exits import REGISTRY, SETTINGS
+from chain.imports import Imported, RefusedError
+from chain.node import wireguard
+from chain.node.kinds.l2tp import files
+from chain.node.kinds.xray import config
+from chain.render import render
+from chain.secret import read_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from chain.contract import ExitSettings
+    from chain.exits.base import SecretSpec
+
+SECONDS = 1.0
+BASE = "# Ours.\nentry: {endpoint: vpn.example.org}   # here\nexits:\n  home: {kind: l2tp, server: 203.0.113.250}\n"
+IMAGES = {"entry": "chain-entry:tag", **{f"exit-{kind}": f"chain-exit-{kind}:tag" for kind in REGISTRY}}
+SERVER = "203.0.113.250"  # an address: daemons get nothing else
+
+
+class Ground:
+    """A folder in which a chain is written down again and again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "chain.yaml"
+        self.secret = folder / "secret"
+        self.shapes: dict[str, Any] = {}
+
+    def check(self, imported: Imported) -> None:
+        """Take an exit all the way to the files of its daemon."""
+        fields = {"kind": imported.kind, **imported.settings}
+        text = edit.add_exit(BASE, "tokyo", fields)
+        assert text.startswith(BASE)
+        built = topology.build(loader.check(self.file, text, SETTINGS), REGISTRY)
+        rendered = render(built, REGISTRY, IMAGES, load_template)
+        settings = next(exit_.settings for exit_ in built.exits if exit_.name == "tokyo")
+        self._compose(imported.kind, fields, rendered)
+        specs = {spec.role: spec for spec in self._specs(imported)}
+        assert set(imported.secrets) <= set(specs)
+        secrets = {role: self._kept(value.reveal()) for role, value in imported.secrets.items()}
+        DAEMONS[imported.kind](settings, secrets)
+
+    def _specs(self, imported: Imported) -> tuple[SecretSpec, ...]:
+        model = SETTINGS[imported.kind].model_validate({"kind": imported.kind, **imported.settings})
+        return REGISTRY[imported.kind].secrets(model)
+
+    def _kept(self, value: str) -> str:
+        """Write a secret as `exit add` does, and read it as the container does."""
+        self.secret.write_text(value + "\n", encoding="utf-8", newline="")
+        found = read_secret(self.secret).reveal()
+        assert found == value
+        return found
+
+    def _compose(self, kind: str, fields: dict[str, Any], rendered: dict[str, str]) -> None:
+        """See that the Compose file has the services, and these the keys, that any exit of the kind makes of it."""
+        assert sorted(rendered) == [
+            "compose.yaml",
+            "entry/state.json",
+            "exits/home/settings.json",
+            "exits/tokyo/settings.json",
+        ]
+        document = yaml.load(rendered["compose.yaml"], loader.Loader)  # noqa: S506 - a safe one, and the quick one
+        assert set(document["services"]) == {"entry", "exit-home", "exit-tokyo"}
+        shape = outline(document)
+        key = f"{kind} {sorted(fields)} {fields.get('protocol')}"
+        assert self.shapes.setdefault(key, shape) == shape
+        for name, content in rendered.items():
+            if name.endswith(".json"):
+                json.loads(content)
+
+
+def outline(value: Any) -> Any:
+    """Give a document's keys without its values."""
+    if isinstance(value, dict):
+        return {key: outline(item) for key, item in value.items()}
+    return [outline(item) for item in value] if isinstance(value, list) else type(value).__name__
+
+
+def _wireguard(settings: ExitSettings, secrets: dict[str, str]) -> None:
+    options = settings.options
+    shared = secrets.get("wg_preshared_key", "")
+    private = secrets.get("wg_private_key", "")
+    peer = wireguard.peer(
+        options["public_key"], shared, ["0.0.0.0/0"], f"{SERVER}:{options['port']}", options["keepalive"]
+    )
+    lines = [line.partition(" = ")[::2] for line in wireguard.config(private, None, 1, [peer]).splitlines()]
+    wanted = ["[Interface]", "PrivateKey", "FwMark", "[Peer]", "PublicKey", "AllowedIPs"]
+    wanted += ["PresharedKey"] if shared else []
+    wanted += ["Endpoint", *(["PersistentKeepalive"] if options["keepalive"] else [])]
+    assert [key for key, _ in lines] == wanted
+    assert dict(lines)["PrivateKey"] == private
+    assert re.fullmatch(r"[0-9.]+/[0-9]+", options["address"])
+    assert re.fullmatch(r"[0-9.]*", options["near"])
+
+
+def _xray(settings: ExitSettings, secrets: dict[str, str]) -> None:
+    (secret,) = secrets.values()
+    document = json.loads(json.dumps(config.document(settings.options, secret, SERVER, ["9.9.9.9"])))
+    assert [outbound["tag"] for outbound in document["outbounds"]] == ["nowhere", "server"]
+    outbound = document["outbounds"][1]
+    place = (outbound["settings"].get("vnext") or outbound["settings"]["servers"])[0]
+    assert (place["address"], place["port"]) == (SERVER, settings.options["port"])
+    assert secret in (place.get("password"), place.get("users", [{}])[0].get("id"))
+    assert set(outbound["streamSettings"]) - {"network", "security", "sockopt"} <= STREAM
+    assert outbound["streamSettings"]["sockopt"] == {"mark": 1}
+
+
+STREAM = {f"{name}Settings" for name in ("reality", "tls", "xhttp", "ws", "httpupgrade", "grpc")}
+PPP_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+def _l2tp(settings: ExitSettings, secrets: dict[str, str]) -> None:
+    user, password = secrets.get("vpn_username", "u"), secrets.get("vpn_password", "p")
+    found = files.ppp_options(
+        user=user, password=password, mtu=settings.mtu, auth=settings.options["ppp_auth"], number=1
+    )
+    usual = files.ppp_options(user="u", password="p", mtu=settings.mtu, auth=settings.options["ppp_auth"], number=1)
+    lines = found.split("\n")
+    assert lines[2:] == usual.split("\n")[2:]
+    for line, key, value in zip(lines, ("user", "password"), (user, password), strict=False):
+        word = PPP_WORD.fullmatch(line.removeprefix(f"{key} "))
+        assert word
+        assert re.sub(r"\\(.)", r"\1", word[1]) == value
+    if shared := secrets.get("vpn_ipsec_psk"):
+        assert files.shared_key(shared)["data"] == shared.encode()
+
+
+DAEMONS: dict[str, Callable[[ExitSettings, dict[str, str]], None]] = {
+    "wireguard": _wireguard,
+    "xray": _xray,
+    "l2tp": _l2tp,
+}
+
+# What a mutation puts in: signs that mean something to one of the readers or writers, and what could steer one.
+TOKENS = (
+    *(
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\0",
+        b"\t",
+        b" ",
+        b"\xff",
+        b"\xc2\x85",
+        b"\xe2\x80\xa8",
+        b"\xef\xbb\xbf",
+        b"\xed\xa0\x80",
+    ),
+    *(
+        b"%",
+        b"%0a",
+        b"%00",
+        b"%22",
+        b"%25",
+        b"+",
+        b"=",
+        b"==",
+        b"&",
+        b"&amp;",
+        b"#",
+        b"?",
+        b"@",
+        b":",
+        b"/",
+        b"//",
+        b"\\",
+    ),
+    *(
+        b'"',
+        b"'",
+        b"`",
+        b"{",
+        b"}",
+        b"{{",
+        b"}}",
+        b"{%",
+        b"${x}",
+        b"$(id)",
+        b"$$",
+        b"!",
+        b"|",
+        b";",
+        b"<",
+        b">",
+        b"*",
+        b"&a",
+    ),
+    *(
+        b"[Peer]\n",
+        b"[Interface]\n",
+        b"PostUp = id\n",
+        b"Endpoint = 192.0.2.1:1\n",
+        b"AllowedIPs = 0.0.0.0/0\n",
+        b"MTU = 1\n",
+    ),
+    *(b"allowInsecure=1", b"&security=none", b"&type=ws", b"&flow=x", b"vless://", b"ss://", b"\ntrojan://x@h:1\n"),
+    *(
+        b"Server: h\n",
+        b"PSK: x\n",
+        b"Password: y\n",
+        b"<key>",
+        b"</dict>",
+        b"<!ENTITY a 'b'>",
+        b"0x",
+        b"0s",
+        b"%any",
+        b"-",
+    ),
+    *(
+        b"99999999999999999999",
+        b"0",
+        b"\xd9\xa2",
+        b"\xe2\x80\x8b",
+        b"CHANGE-ME",
+        b"file://",
+        b"env:",
+        b"yes",
+        b"null",
+        b"~",
+    ),
+)
+
+
+class Fuzzer:
+    """Makes mutations; the same ones for the same seed."""
+
+    def __init__(self, seed: int, inputs: list[bytes]) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - to be repeated, not to be hidden
+        self._inputs = inputs
+
+    def mutations(self, count: int) -> Iterator[bytes]:
+        for _ in range(count):
+            data = self._random.choice(self._inputs)
+            for _ in range(self._random.choice((1, 1, 1, 2, 3, 8))):
+                data = self._mutated(data)
+            yield data
+
+    def _mutated(self, data: bytes) -> bytes:
+        draw = self._random
+        inner = self._inside(data) if draw.random() < 0.3 else None
+        at = draw.randrange(len(data) + 1)
+        end = min(len(data), at + draw.choice((1, 1, 4, 16, 64)))
+        other = draw.choice(self._inputs)
+        cut = draw.randrange(len(other) + 1)
+        put = (
+            data[at:end] * draw.choice((2, 3, 50)),
+            other[cut : cut + draw.choice((8, 64, 4096))],
+            data[at:end].swapcase(),
+            bytes([draw.randrange(256)]),
+            b"",
+            *(draw.choice(TOKENS) for _ in range(4)),
+        )
+        changed = data[:at] + draw.choice(put) + data[draw.choice((at, end)) :]
+        return inner or draw.choice((changed,) * 9 + (data[:at],))
+
+    def _inside(self, data: bytes) -> bytes | None:
+        """Change what stands in base64, or percent-encoded, as what it says."""
+        found = [match for match in re.finditer(rb"[A-Za-z0-9+/_-]{16,}={0,2}|%[0-9A-F]{2}", data) if match]
+        if not found:
+            return None
+        match = self._random.choice(found)
+        if match[0].startswith(b"%"):
+            changed = b"%%%02X" % self._random.randrange(256)
+        else:
+            try:
+                raw = base64.b64decode(
+                    match[0] + b"=" * (-len(match[0]) % 4), altchars=b"-_" if b"_" in match[0] else None
+                )
+            except ValueError:
+                return None
+            changed = base64.b64encode(self._mutated(raw))
+        return data[: match.start()] + changed + data[match.end() :]
+
+
+def examined(data: bytes, ground: Ground) -> int:
+    """Read one input and check what comes of it; give how many exits were taken."""
+    began = time.process_time()  # a busy machine is no failure
+    found = items(data)
+    took = time.process_time() - began
+    assert took < SECONDS, f"{took:.1f} s for {data!r}"
+    assert found
+    taken = 0
+    for item in found:
+        if isinstance(item.found, RefusedError):
+            assert item.found.problems
+            assert all(problem.what for problem in item.found.problems), data
+        else:
+            taken += 1
+            try:
+                ground.check(item.found)
+            except Exception as error:
+                raise AssertionError(f"{error!r} for {data!r}") from error
+    return taken
+
+
+def main(count: int, seed: int) -> None:
+    inputs = [case.data for folder in ("accepted", "refused") for case in cases(folder) if len(case.data) < 20_000]
+    began, slowest, taken, refused = time.monotonic(), 0.0, 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        ground = Ground(Path(folder))
+        for number, data in enumerate(Fuzzer(seed, inputs).mutations(count), start=1):
+            start = time.process_time()
+            exits = examined(data, ground)
+            slowest = max(slowest, time.process_time() - start)
+            taken += exits
+            refused += not exits
+            if number % 5000 == 0:
+                print(f"{number} mutations, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    print(
+        f"{count} mutations of {len(inputs)} inputs (seed {seed}): {refused} refused, {taken} exits taken and checked;"
+        f" the slowest took {slowest:.2f} s with all checks; {time.monotonic() - began:.0f} s in all"
+    )
+
+
+if __name__ == "__main__":
+    main(int((sys.argv[1:] or ["100000"])[0]), int((sys.argv[2:] or ["8"])[0]))
