@@ -67,7 +67,6 @@ _IGNORED = {
     "pqv": "the server's second, post-quantum signature is not checked; its first one, by `pbk`, is",
     "fragment": "the first packet is not cut into pieces; a network that insists on it lets nothing through",
     "heartbeatPeriod": "no WebSocket pings are sent",
-    "keepAlivePeriod": "Xray's own keepalive is used",
     "mux": "connections are not bundled",
     "muxtype": "connections are not bundled",
     "uot": "UDP goes as UDP",
