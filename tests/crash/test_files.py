@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from chain.api import clients, render
+from chain.api import clients, importing, render
 from chain.api.load import load
 from chain.api.project import Project
 from chain.engine.connection import Engine
@@ -153,3 +153,25 @@ def test_render_that_removes(fresh: Callable[[int], Project]) -> None:
     for project in each_killed(fresh, lose_an_exit, write):
         write(project)
         assert not list(project.run.glob("exits/oslo/*"))
+
+
+WG_KEY = "aEt2bEt2bEt2bEt2bEt2bEt2bEt2bEt2bEt2bEt2bEs="
+WG_FILE = (
+    f"[Interface]\nPrivateKey = {WG_KEY}\nAddress = 10.9.0.2/32\n"
+    f"[Peer]\nPublicKey = {WG_KEY}\nPresharedKey = {WG_KEY}\nAllowedIPs = 0.0.0.0/0\nEndpoint = vpn.example.com:51820\n"
+)
+
+
+def add_exit(project: Project) -> object:
+    return importing.add(project, "oslo", importing.Source("a.conf", WG_FILE.encode()))
+
+
+def test_exit_add(fresh: Callable[[int], Project]) -> None:
+    for project in each_killed(fresh, lambda _: None, add_exit):
+        if "oslo" in load(project, ENGINE).config.exits:
+            with pytest.raises(ChainError, match="this exit exists"):
+                add_exit(project)
+        else:
+            add_exit(project)
+        assert list(load(project, ENGINE).config.exits) == ["paris", "oslo"]
+        assert {path.name for path in project.secrets.iterdir()} == {"oslo_wg_private_key", "oslo_wg_preshared_key"}

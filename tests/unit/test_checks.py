@@ -318,3 +318,23 @@ def test_a_test_of_an_exit_is_told_of() -> None:
     assert checks.exit_test([]).level == "ok"
     found = checks.exit_test({"chain-main_test"})
     assert (found.level, "chain-main_test" in found.found, "`chain down`" in found.fix) == ("warn", True, True)
+
+
+NEIGHBOURS = """\
+entry: {endpoint: vpn.example.org}
+exits:
+  a: {kind: l2tp, server: vpn.example.com}
+  b: {kind: l2tp, server: vpn.example.com}
+  c: {kind: l2tp, server: vpn.example.com, via: a}
+  d: {kind: l2tp, server: vpn.example.com, uplink: {network: dsl, gateway: 192.168.1.1}}
+  e: {kind: l2tp, server: other.example.com}
+"""
+
+
+def test_exits_with_one_server_and_one_way_to_it_are_told(configured: Callable[[str], Config]) -> None:
+    config = configured(NEIGHBOURS)
+    servers = {name: exit_.crowds() or "" for name, exit_ in config.exits.items()}
+    assert checks.neighbours(config, servers) == [["a", "b"]]
+    assert checks.neighbours(config, servers | {"e": "VPN.example.com."}) == [["a", "b", "e"]]
+    found = checks.crowded(["a", "b"])
+    assert (found.level, found.found) == ("warn", "exits a and b dial one server from one address")

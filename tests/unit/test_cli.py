@@ -235,3 +235,105 @@ def test_a_test_of_an_exit_is_printed_in_lines(capsys: pytest.CaptureFixture[str
     found["mtu"] = {"computed": 1500, "tunnel": None, "fits": None, "why": "there is no tunnel"}
     cli._print_tried(found | {"download": None})
     assert capsys.readouterr().out.splitlines()[-1] == "mtu: not applicable, there is no tunnel"
+
+
+L2TP = "Server: l2tp.example.com\nPSK: hunter2\nUser: ann\n"
+
+
+def given(text: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command with a text by standard input."""
+    return subprocess.run(
+        [sys.executable, "-m", "chain", "exit", "add", *arguments, "--from", "-"],
+        cwd=folder,
+        env={"PYTHONPATH": str(cli.__file__).removesuffix("/chain/cli.py"), "DOCKER_HOST": "unix:///nowhere"},
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_an_exit_is_added_from_standard_input(project: Project) -> None:
+    done = given(L2TP, "oslo", folder=project.root)
+    assert (done.returncode, done.stdout) == (ExitCode.CONFIG, "")
+    assert done.stderr.startswith(
+        "error: secrets/oslo_vpn_password: the input leaves it out: the password (exit oslo)\n"
+    )
+    before = project.file.read_text()
+    done = given(L2TP + "Password: hunter3\n", "oslo", "--dry-run", "--json", folder=project.root)
+    found = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [(exit_["name"], exit_["kind"], exit_["settings"]) for exit_ in found["exits"]] == [
+        ("oslo", "l2tp", {"server": "l2tp.example.com"})
+    ]
+    assert (found["warnings"], found["left"], found["dry_run"]) == ([], [], True)
+    assert "hunter" not in done.stdout
+    assert project.file.read_text() == before
+    done = given(L2TP + "Password: hunter3\n", "oslo", folder=project.root)
+    assert done.stdout == (
+        "Added oslo to chain.yaml:\n"
+        "  oslo:\n"
+        "    kind: l2tp\n"
+        "    server: l2tp.example.com\n"
+        "  secret vpn_ipsec_psk: secrets/oslo_vpn_ipsec_psk\n"
+        "  secret vpn_username: secrets/oslo_vpn_username\n"
+        "  secret vpn_password: secrets/oslo_vpn_password\n"
+    )
+    assert done.stderr == "`chain up` applies it to a running chain.\n"
+    assert (project.secrets / "oslo_vpn_password").read_text() == "hunter3\n"
+
+
+def test_of_a_list_of_links_one_is_asked_for(project: Project) -> None:
+    links = "trojan://hunter2@a.example.com:443#one\nhysteria2://x\ntrojan://hunter3@b.example.com:443#two\n"
+    done = given(links, "oslo", folder=project.root)
+    assert done.returncode == ExitCode.CONFIG
+    assert done.stderr == (
+        "error: standard input: it holds 3 exits\n"
+        "    → add `--pick` with a number, a name, or all\n"
+        "\n"
+        "   1  one\n"
+        "   2  can't be taken: this is a link for Hysteria, which is not read\n"
+        "   3  two\n"
+    )
+    done = given(links, "oslo", "--pick", "all", folder=project.root)
+    assert done.returncode == 0
+    assert "Added oslo-1 to chain.yaml:" in done.stdout
+    assert "left out: standard input: number 2: the link: this is a link for Hysteria" in done.stderr
+    assert "hunter" not in done.stdout + done.stderr
+
+
+ASKS = """\
+import os, pty, sys
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.executable, [sys.executable, "-m", "chain", "exit", "add", "oslo", "--from", "mail.txt"])
+said = b""
+while b"the password: " not in said:
+    said += os.read(terminal, 1024)
+os.write(terminal, b"hunter3\\n")
+try:
+    while part := os.read(terminal, 1024):
+        said += part
+except OSError:  # how the end of a terminal shows
+    pass
+sys.stdout.write(said.decode())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_on_a_terminal_what_is_left_out_is_asked_for_and_not_shown(project: Project) -> None:
+    (project.root / "mail.txt").write_text(L2TP)
+    done = subprocess.run(
+        [sys.executable, "-c", ASKS],
+        cwd=project.root,
+        env={"PYTHONPATH": str(cli.__file__).removesuffix("/chain/cli.py"), "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "oslo: the password: " in done.stdout
+    assert "hunter" not in done.stdout
+    assert (project.secrets / "oslo_vpn_password").read_text() == "hunter3\n"

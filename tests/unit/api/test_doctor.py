@@ -167,3 +167,9 @@ def test_what_is_left_of_a_test_of_an_exit_is_a_finding(project: Project, able: 
     able.project = "chain-main_test"
     able.runs("exit-paris", folder=str(project.test.run))
     assert by_name(doctor(project.file, able, Silent()))["exit test"] == "warn"
+
+
+def test_two_exits_at_one_server_are_warned_of(project: Project, engine: ScriptedEngine) -> None:
+    exits = "  paris: {kind: l2tp, server: a.example.com}\n  oslo: {kind: l2tp, server: a.example.com}\n"
+    project.file.write_text("entry: {endpoint: vpn.example.org}\nexits:\n" + exits)
+    assert by_name(of_folder(project.file, engine)[1])["servers"] == "warn"

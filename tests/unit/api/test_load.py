@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chain.api.load import alone, check_secrets, check_secrets_of, load, problem_with_secret
+from chain.api.load import alone, check_secrets, check_secrets_of, crowding, load, problem_with_secret
 from chain.api.project import write_atomic
 from chain.engine.connection import Engine
 from chain.engine.images import PACKAGE
@@ -188,3 +188,10 @@ def test_an_exit_by_itself_has_the_secrets_that_it_has_in_the_chain(project: Pro
     with pytest.raises(ChainError, match="but more than one exit has such a secret") as refused:
         check_secrets_of(loaded, ("oslo",))
     assert len(refused.value.problems) == len(ROLES)
+
+
+def test_the_servers_of_exits_that_crowd_are_found_in_secrets_too(project: Project) -> None:
+    project.file.write_text(TWO.replace("oslo: {kind: l2tp", "oslo: {kind: l2tp, server: a.example.com"))
+    assert crowding(project, load(project, ENGINE).config) == {"oslo": "a.example.com"}
+    write(project, "paris_vpn_server_ip", value="b.example.com\n")
+    assert crowding(project, load(project, ENGINE).config) == {"paris": "b.example.com", "oslo": "a.example.com"}

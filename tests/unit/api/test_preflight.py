@@ -146,3 +146,12 @@ def test_an_exit_by_itself_needs_no_port_and_addresses_of_its_own(project: Proje
     able.others = [DockerNetwork("other", "", (subnet,), "br-0")]
     with HostTrial(able) as trial, pytest.raises(ChainError, match="Docker network other"):
         check_host(made, able, Silent(), trial)
+
+
+def test_two_exits_at_one_server_are_warned_of_and_go_on(project: Project, able: ScriptedEngine) -> None:
+    exits = "  paris: {kind: l2tp, server: a.example.com}\n  oslo: {kind: l2tp, server: a.example.com}\n"
+    project.file.write_text("entry: {endpoint: vpn.example.org}\nexits:\n" + exits)
+    notes = Notes()
+    check(project, able, notes)
+    assert [note.partition(":")[0] for note in notes.notes] == ["warning"]
+    assert "exits paris and oslo dial one server" in notes.notes[0]

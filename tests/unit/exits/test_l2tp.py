@@ -107,3 +107,8 @@ def test_the_servers_address_is_a_secret_unless_the_configuration_names_it() -> 
         ("vpn_username", None),
         ("vpn_password", "secrets/shared"),
     ]
+
+
+def test_exits_of_this_kind_are_in_each_others_way_at_one_server() -> None:
+    assert settings(server="vpn.example.org").crowds() == "vpn.example.org"
+    assert settings().crowds() == ""  # which a secret says
