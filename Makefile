@@ -31,7 +31,7 @@ lab-down: ## switch it off
 goldens: venv ## write the expected files of tests/{golden,errors,imports} and the schema anew; read the difference before a commit
 	@.venv/bin/python -m pytest -q --regenerate tests/golden tests/errors tests/imports tests/unit/config/test_schema.py
 
-docs: venv ## write the table of docs/troubleshooting.md anew, from chain/node/kinds/causes.py
+docs: venv ## write anew what docs/ shows of the code: causes of failures, and whose files were tried
 	@.venv/bin/python -m pytest -q --regenerate tests/golden/test_docs.py
 
 sbom: venv ## list what each image carries, as CycloneDX, in sbom/

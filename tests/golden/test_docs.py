@@ -1,10 +1,12 @@
-"""docs/troubleshooting.md shows the table of causes. `make docs` writes it anew."""
+"""Pages that show what the code or its tests have: causes, and whose files were tried. `make docs` writes them."""
 
 from __future__ import annotations
 
 import string
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from corpus import cases
 
 from chain.node.kinds.causes import TABLE, Cause
 
@@ -45,3 +47,30 @@ def test_the_page_shows_the_table_as_it_is(golden: Golden) -> None:
 
 def test_no_kind_is_left_out() -> None:
     assert {cause.kind for cause in TABLE} == set(SECTIONS)
+
+
+IMPORTING = PAGE.parent / "importing.md"
+TRIED = "<!-- From tests/imports/accepted, by `make docs`. -->\n"
+FORMATS = {
+    "wireguard": "WireGuard",
+    "links": "Links",
+    "subscriptions": "Subscriptions",
+    "l2tp": "L2TP/IPsec",
+}
+
+
+def shapes() -> str:
+    parts = []
+    for stem, title in FORMATS.items():
+        own = [case.shape for case in cases("accepted") if case.name.startswith(f"{stem}/")]
+        parts.append(f"\n### {title}\n\n" + "".join(f"- {shape}\n" for shape in own))
+    return "".join(parts) + "\n"
+
+
+def test_the_page_lists_what_was_tried(golden: Golden) -> None:
+    before, _, rest = IMPORTING.read_text(encoding="utf-8").partition(TRIED)
+    golden.check(IMPORTING, before + TRIED + shapes() + END + rest.partition(END)[2])
+
+
+def test_no_format_is_left_out() -> None:
+    assert {case.name.partition("/")[0] for case in cases("accepted")} == set(FORMATS)

@@ -1,0 +1,132 @@
+"""What is made of providers' files and links, given to the programs that read it: a real `wg`, and Xray's own test.
+
+No chain runs for it: the exits' images are enough.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from corpus import cases, items
+from fuzz import SERVER, Fuzzer, small
+from world import docker
+
+from chain import topology
+from chain.config import edit, loader
+from chain.engine import images
+from chain.exits import REGISTRY, SETTINGS
+from chain.imports import Imported
+from chain.node import wireguard
+from chain.node.kinds.xray import config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chain.contract import ExitSettings
+    from chain.engine.connection import Engine
+
+pytestmark = [pytest.mark.docker, pytest.mark.long]
+
+MUTATIONS = 400  # of which some are taken
+
+TRY_XRAY = """\
+import json, subprocess, sys
+found = {}
+for name, document in json.load(sys.stdin).items():
+    with open("/tmp/xray.json", "w") as file:
+        json.dump(document, file)
+    done = subprocess.run(["xray", "run", "-c", "/tmp/xray.json", "-test"], capture_output=True, text=True)
+    found[name] = "" if done.returncode == 0 else (done.stdout + done.stderr)[-500:]
+print(json.dumps(found))
+"""
+TRY_WG = """\
+import json, subprocess, sys
+def run(*command, **more):
+    return subprocess.run(command, capture_output=True, text=True, **more)
+if run("ip", "link", "add", "vpn0", "type", "wireguard").returncode:
+    run("wireguard-go", "vpn0")
+found = {}
+for name, text in json.load(sys.stdin).items():
+    done = run("wg", "setconf", "vpn0", "/dev/stdin", input=text)
+    found[name] = [done.stderr, run("wg", "showconf", "vpn0").stdout]
+print(json.dumps(found))
+"""
+
+
+def taken() -> dict[str, Imported]:
+    """Give all that is written for the tests and is to be taken, and what is taken of its mutations."""
+    inputs = {case.name: case.data for case in cases("accepted")}
+    fuzzer = Fuzzer(80, small("accepted"), small("refused"))
+    inputs |= {f"mutation {number}": data for number, data in enumerate(fuzzer.mutations(MUTATIONS))}
+    return {
+        f"{name} {number}": item.found
+        for name, data in inputs.items()
+        for number, item in enumerate(items(data))
+        if isinstance(item.found, Imported)
+    }
+
+
+def rendered(imported: Imported, folder: Path) -> ExitSettings:
+    """Take an exit the way that it takes to its container."""
+    text = "entry: {endpoint: vpn.example.org}\n"
+    text = edit.add_exit(text, "tokyo", {"kind": imported.kind, **imported.settings})
+    built = topology.build(loader.check(folder / "chain.yaml", text, SETTINGS), REGISTRY)
+    return built.exits[0].settings
+
+
+def asked(image: str, script: str, question: object, *options: str) -> dict[str, Any]:
+    """Ask a script inside an image."""
+    name = next(iter(images.describe([image]).values())).name
+    answer = docker(
+        *("run", "--rm", "-i", "--network", "none", *options, "--entrypoint", "python3", name, "-c", script),
+        stdin=json.dumps(question),
+        timeout=600,
+    )
+    found: dict[str, Any] = json.loads(answer)
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _built(engine: Engine) -> None:
+    for image in images.missing(engine, images.describe(["exit-xray", "exit-wireguard"]).values()):
+        images.build(engine, image, lambda _: None)
+
+
+def test_xray_starts_with_what_is_made_of_links(tmp_path: Path) -> None:
+    documents = {
+        name: config.document(
+            rendered(each, tmp_path).options,
+            next(iter(each.secrets.values())).reveal(),
+            SERVER,
+            ["9.9.9.9"],
+        )
+        for name, each in taken().items()
+        if {"xray_id", "xray_password"} & set(each.secrets)
+    }
+    assert len(documents) > 60
+    found = asked("exit-xray", TRY_XRAY, documents)
+    assert {name: said for name, said in found.items() if said} == {}
+    # It does say no: else its silence would mean nothing.
+    broken = {"broken": next(iter(documents.values())) | {"outbounds": [{"protocol": "vless", "settings": {}}]}}
+    assert asked("exit-xray", TRY_XRAY, broken)["broken"]
+
+
+def test_wg_takes_what_is_made_of_files_and_has_the_keys_unchanged(tmp_path: Path) -> None:
+    texts: dict[str, str] = {}
+    for name, each in taken().items():
+        if "wg_private_key" not in each.secrets:
+            continue
+        options = rendered(each, tmp_path).options
+        shared = each.secrets["wg_preshared_key"].reveal() if "wg_preshared_key" in each.secrets else ""
+        peer = wireguard.peer(
+            options["public_key"], shared, ["0.0.0.0/0"], f"{SERVER}:{options['port']}", options["keepalive"]
+        )
+        texts[name] = wireguard.config(each.secrets["wg_private_key"].reveal(), None, 1, [peer])
+    assert len(texts) > 20
+    found = asked("exit-wireguard", TRY_WG, texts, "--cap-add", "NET_ADMIN", "--device", "/dev/net/tun")
+    for name, (said, shown) in found.items():
+        assert said == "", name
+        wanted = {line for line in texts[name].splitlines() if line and not line.startswith("FwMark")}
+        assert wanted <= set(shown.splitlines()), name
