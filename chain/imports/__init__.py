@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_BYTES", "Imported", "Item", "RefusedError", "read"]
 
 MOST_BYTES = 524288  # of an input
+_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"  # the byte order mark, as some programs begin a text with it
 
 
 class Format(Protocol):
@@ -41,7 +42,7 @@ def read(data: bytes, now: datetime) -> list[Item]:
         raise RefusedError(Problem("the input", f"it is larger than {MOST_BYTES} bytes", "is it the right file?"))
     others.refuse_bytes(data)
     try:
-        text = data.decode().removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+        text = data.decode().removeprefix(_MARK)
     except UnicodeDecodeError:
         raise RefusedError(Problem("the input", "it is no UTF-8 text", "save it as UTF-8")) from None
     if "\0" in text:
@@ -50,7 +51,7 @@ def read(data: bytes, now: datetime) -> list[Item]:
         raise RefusedError(Problem("the input", "it is empty"))
     found = _format(text)
     if found is None and (inner := subscription.unwrapped(text)) is not None:
-        text = inner
+        text = inner.removeprefix(_MARK)
         found = _format(text)
     if found is None:
         others.refuse(text)

@@ -284,7 +284,11 @@ def _reality(reading: Reading, fields: Mapping[str, str]) -> dict[str, Any]:
 
 def _tls(reading: Reading, transport: str, fields: Mapping[str, str], now: datetime) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in ("pbk", "sid", "spx"):
+    if fields.get("pbk"):
+        # The handshake with the site that Reality borrows would succeed, and the id be sent there.
+        what = "it belongs to Reality, and the link says TLS: some programs read the one, and some the other"
+        reading.refuse("pbk", what, "where Reality is meant: `security=reality`")
+    for name in ("sid", "spx"):
         if fields.get(name):
             reading.warn(name, "it means nothing without Reality, and is left out")
     # The standard takes the server's own name where no other is given; programs take the Host before it.

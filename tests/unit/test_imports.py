@@ -26,6 +26,7 @@ TEXT = "Server: vpn.example.com\nPSK: key\nUser: ann\nPassword: word\n"
         (LINK, "xray"),
         (f"{LINK}\n{LINK}\n", "xray"),
         (base64.b64encode(LINK.encode()).decode(), "xray"),
+        (base64.b64encode(f"\ufeff{LINK}".encode()).decode(), "xray"),
         (TEXT, "l2tp"),
         (
             f"See https://www.example.com/help\n\nhttps://www.example.com\n{TEXT}",
