@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from chain.errors import Problem
 from chain.exits.xray import VISION
@@ -27,6 +27,7 @@ SCHEMES = ("vless", "trojan", "ss", "vmess")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31})://")
 _PROTOCOLS = {"ss": "shadowsocks"}
 _CUT = "was the link cut off, or changed, when it was copied?"
+_TWICE = ("it stands there twice, with different values", "leave one")
 _NO_LINK = "what stands between `://` and the question mark is in no form that programs write"
 
 # Links to what exits don't do, or not by a link.
@@ -109,7 +110,7 @@ def read(link: str, now: datetime) -> Item:
     return Item(name, found)
 
 
-def _refuse(where: str, what: str, hint: str = "") -> None:
+def _refuse(where: str, what: str, hint: str = "") -> NoReturn:
     raise RefusedError(Problem(where, what, hint))
 
 
@@ -147,7 +148,7 @@ def _query(parts: _Parts, reading: Reading) -> dict[str, str]:
             what = "some programs read a bare `+` as a space, and some as itself"
             reading.refuse(where, what, "write %2B for a plus")
         elif fields.setdefault(key, value) != value:
-            reading.refuse(where, "it stands there twice, with different values", "leave one")
+            reading.refuse(where, *_TWICE)
         elif key not in xray.READ:
             _unknown(reading, where, key)
     return fields
@@ -162,11 +163,11 @@ def _unknown(reading: Reading, where: str, key: str) -> None:
         reading.warn(where, "it is not known here, and is left out")
 
 
-def _place(parts: _Parts, reading: Reading, *, hint: str = "") -> tuple[str, int]:
+def _place(text: str, reading: Reading) -> tuple[str, int]:
     """Read host and port."""
-    place, slash, path = parts.place.partition("/")
-    if slash and path:
-        reading.refuse("the link", "something stands between the port and the question mark", hint or _CUT)
+    place, _, path = text.partition("/")
+    if path:
+        reading.refuse("the link", "something stands between the port and the question mark", _CUT)
     host, _, port = place.rpartition(":") if not place.endswith("]") else (place, "", "")
     if not host and ":" not in place:
         host, port = place, ""
@@ -189,9 +190,9 @@ def _standard(parts: _Parts, now: datetime) -> Imported:
     where = "the password" if parts.scheme == "trojan" else "the id"
     if parts.user is None:
         _refuse("the link", f"{where} is missing: nothing stands before an `@`", _CUT)
-    secret = _secret(parts.user or "", where, reading)
+    secret = _secret(parts.user, where, reading)
     fields = _query(parts, reading)
-    place = _place(parts, reading)
+    place = _place(parts.place, reading)
     return xray.exit_of(reading, parts.scheme, place, secret, fields, now=now)
 
 
@@ -199,20 +200,20 @@ def _shadowsocks(parts: _Parts, now: datetime) -> Imported:
     """Read SIP002 (userinfo in base64, or percent-encoded), or the old form, all of it in base64."""
     reading = Reading()
     fields = _query(parts, reading)
+    place = parts.place
     if parts.user is None:
         # Not percent-encoded inside: everything up to the last @ is method and password, whatever is in them.
-        inner = from_base64(parts.place.rstrip("/"))
-        user, at, place = (inner or "").rpartition("@")
-        if not at:
+        inner = from_base64(place.rstrip("/"))
+        if inner is None or "@" not in inner:
             _refuse("the link", _NO_LINK, _CUT)
-        place_ = _place(_Parts(parts.scheme, user, place, "", ""), reading)
+        user, _, place = inner.rpartition("@")
         method, colon, password = user.partition(":")
     else:
-        place_ = _place(parts, reading)
         method, colon, password = _method_and_password(parts.user, reading)
     if not colon:
         _refuse("the link", "no method and password stand before the `@`", _CUT)
-    return xray.exit_of(reading, "shadowsocks", place_, password, fields | {"encryption": method}, now=now)
+    fields["encryption"] = method
+    return xray.exit_of(reading, "shadowsocks", _place(place, reading), password, fields, now=now)
 
 
 def _method_and_password(text: str, reading: Reading) -> tuple[str, str, str]:
@@ -232,9 +233,9 @@ def _vmess(parts: _Parts, now: datetime, name: str) -> tuple[str, Imported]:
     inner = from_base64(parts.place)
     if inner is None:
         _refuse("the link", _NO_LINK, _CUT)
-    if (inner or "").lstrip(SPACES).startswith("{"):
-        return _from_json(inner or "", parts, now)
-    if "= vmess" in (inner or "") or "=vmess" in (inner or ""):
+    if inner.lstrip(SPACES).startswith("{"):
+        return _from_json(inner, parts, now)
+    if "= vmess" in inner or "=vmess" in inner:
         _refuse("the link", "this is Quantumult's own form", "export it for v2rayN")
     return _shadowrocket(parts, now, name)
 
@@ -254,8 +255,7 @@ def _shadowrocket(parts: _Parts, now: datetime, name: str) -> tuple[str, Importe
         _rocket_field(reading, fields, key, value)
     if given.get("pbk") and fields.get("security") == "tls":
         fields["security"] = "reality"
-    place_ = _place(_Parts(parts.scheme, user, place, "", ""), reading)
-    found = xray.exit_of(reading, parts.scheme, place_, secret, fields, now=now)
+    found = xray.exit_of(reading, parts.scheme, _place(place, reading), secret, fields, now=now)
     return given.get("remarks") or given.get("remark") or name, found
 
 
@@ -300,18 +300,7 @@ _JSON_NAMES = {
     "type": "headerType",
 }
 _JSON_OTHER = (
-    "v",
-    "ps",
-    "add",
-    "port",
-    "id",
-    "aid",
-    "remark",
-    "remarks",
-    "class",
-    "group",
-    "file",
-    "protocol",
+    *("v", "ps", "add", "port", "id", "aid", "remark", "remarks", "class", "group", "file", "protocol"),
     _CHECKED,
 )
 
@@ -320,9 +309,7 @@ def _from_json(text: str, parts: _Parts, now: datetime) -> tuple[str, Imported]:
     reading = Reading()
     found = xray.json_object(text)
     if found is None:
-        raise RefusedError(
-            Problem("the link", "the text in it is no JSON object, or one that says something twice", _CUT)
-        )
+        _refuse("the link", "the text in it is no JSON object, or one that says something twice", _CUT)
     if parts.query:
         reading.warn("the link", "what stands behind the question mark means nothing here, and is left out")
     flat = {key: _plain(reading, key, value) for key, value in found.items() if key not in xray.EXTRA_KEYS}
@@ -330,7 +317,7 @@ def _from_json(text: str, parts: _Parts, now: datetime) -> tuple[str, Imported]:
     for number, (key, value) in enumerate(flat.items(), start=1):
         name = _JSON_NAMES.get(key)
         if name and fields.setdefault(name, value) != value:
-            reading.refuse(name, "it stands there twice, with different values", "leave one")
+            reading.refuse(name, *_TWICE)
         elif not name and key not in _JSON_OTHER:
             reading.warn(f"key {number}", "it is not known here, and is left out")
     if flat.get(_CHECKED) == "0":
@@ -364,10 +351,14 @@ def _plain(reading: Reading, key: str, value: Any) -> str:
 
 def _joined(reading: Reading, extra: str, more: Mapping[str, Any]) -> str:
     """Put XHTTP's settings that stand outside `extra`, as 3x-ui writes them, to those inside it."""
-    inside = xray.json_object(extra) if extra else {}
+    inside = xray.json_object(extra or "{}")
     if inside is None:
-        reading.refuse("extra", "it is no JSON object")
-    return json.dumps({**more, **(inside or {})})
+        reading.refuse("extra", "it is no JSON object, or one that says something twice")
+        return ""
+    for key in more.keys() & inside.keys():
+        if more[key] != inside[key]:
+            reading.refuse(f"extra: {key}", *_TWICE)
+    return json.dumps({**more, **inside})
 
 
 def _sort_out(reading: Reading, fields: dict[str, str], flat: Mapping[str, str]) -> None:
@@ -376,15 +367,14 @@ def _sort_out(reading: Reading, fields: dict[str, str], flat: Mapping[str, str])
     if ";" in flat.get("host", "") or flat.get("v", "2") == "1":
         reading.refuse("the link", "this is the first version of v2rayN's form", "export it with a program of today")
     if network in ("grpc", "gun"):
-        kind, fields["headerType"] = fields.get("headerType", ""), ""
         fields["serviceName"] = fields.get("serviceName") or fields.pop("path", "")
         fields["authority"] = fields.get("authority") or fields.pop("host", "")
-        if kind not in ("", "none"):
-            fields.setdefault("mode", kind)
-    elif network in ("xhttp", "splithttp"):
-        kind, fields["headerType"] = fields.get("headerType", ""), ""
-        if kind not in ("", "none"):
-            fields.setdefault("mode", kind)
+    if network in ("grpc", "gun", "xhttp", "splithttp"):
+        mode = fields.pop("headerType", "")
+        if mode not in ("", "none") and (fields.get("mode") or mode) != mode:
+            reading.refuse("mode", *_TWICE)
+        elif mode not in ("", "none"):
+            fields["mode"] = mode
 
 
 def _old_vmess(reading: Reading, text: str) -> None:

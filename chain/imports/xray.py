@@ -46,7 +46,6 @@ _TRANSPORTS = {"": "tcp", "raw": "tcp", "websocket": "ws", "gun": "grpc", "split
 _KNOWN_TRANSPORTS = ("tcp", "xhttp", "grpc", "ws", "httpupgrade", "h2", "http", "quic", "kcp", "mkcp")
 _WITH_PATH = ("ws", "httpupgrade", "xhttp")
 _OLD_FLOWS = ("xtls-rprx-origin", "xtls-rprx-direct", "xtls-rprx-splice")
-_FINGERPRINTS_LOW = re.compile("[a-z0-9_]{1,32}")
 _PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 PINS = "name the certificate by its SHA-256 instead: `pcs` in a link, `tls: {pinned_sha256: […]}` in chain.yaml"
@@ -279,7 +278,7 @@ def _reality(reading: Reading, fields: Mapping[str, str]) -> dict[str, Any]:
         reading.refuse("spx", "Xray can't read it: it is to be a path, with %XX for what is no letter or digit")
     pairs = {"public_key": "pbk", "server_name": "sni", "short_id": "sid", "spider_x": "spx"}
     found = {key: fields[name] for key, name in pairs.items() if fields.get(name)}
-    return found | _fingerprint(reading, fields)
+    return found | _fingerprint(fields)
 
 
 def _tls(reading: Reading, transport: str, fields: Mapping[str, str], now: datetime) -> dict[str, Any]:
@@ -309,20 +308,17 @@ def _tls(reading: Reading, transport: str, fields: Mapping[str, str], now: datet
         certificates = _certificates(reading, fields["cert"], now)
         if certificates:
             found["ca"] = certificates
-    return found | _fingerprint(reading, fields)
+    return found | _fingerprint(fields)
+
+
+def _fingerprint(fields: Mapping[str, str]) -> dict[str, str]:
+    return {"fingerprint": fields["fp"].lower()} if fields.get("fp") else {}
 
 
 def _verified_name(reading: Reading, fields: Mapping[str, str], name: str) -> None:
     if fields.get("vcn") and fields["vcn"] != name:
         what = "there is no field for it: the certificate is to show another name than the one that is asked for"
         reading.refuse("vcn", what, PINS)
-
-
-def _fingerprint(reading: Reading, fields: Mapping[str, str]) -> dict[str, str]:
-    given = fields.get("fp", "").lower()
-    if given and not _FINGERPRINTS_LOW.fullmatch(given):
-        reading.refuse("fp", "this is no fingerprint's name")
-    return {"fingerprint": given} if given else {}
 
 
 def _certificates(reading: Reading, text: str, now: datetime) -> str:

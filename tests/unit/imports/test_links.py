@@ -111,6 +111,10 @@ def test_a_link_has_an_end() -> None:
         ({"extra": {"xPaddingBytes": "1-2"}, "net": "xhttp"}, "not Xray's default"),
         ({"xPaddingBytes": "1-2", "net": "xhttp"}, "not Xray's default"),
         ({"xPaddingBytes": "100-1000", "extra": "[]", "net": "xhttp"}, "no JSON object"),
+        ({"xPaddingBytes": "1-2", "extra": {"xPaddingBytes": ""}, "net": "xhttp"}, "twice, with different"),
+        ({"mode": "auto", "type": "packet-up", "net": "xhttp"}, "twice, with different"),
+        ({"mode": "", "type": "packet-up", "net": "xhttp"}, ""),
+        ({"serviceName": "a", "path": "b", "net": "grpc"}, ""),
     ],
 )
 def test_values_of_vmess_come_in_several_types(fields: dict[str, object], words: str) -> None:
