@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chain import checks
+from chain.api.load import crowding
 from chain.api.preflight import check_owner
 from chain.errors import ChainError, ExitCode
 
@@ -33,4 +35,16 @@ def status(loaded: Loaded, engine: Engine) -> dict[str, Any]:
         if error.code is not ExitCode.NOT_RUNNING:
             raise
         return found | {"running": False, "why": error.problems[0].what, "exits": [], "groups": [], "clients": []}
-    return found | {"running": True} | answer
+    return found | {"running": True} | answer | {"exits": _beside_others(loaded, answer.get("exits", []))}
+
+
+def _beside_others(loaded: Loaded, exits: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Say of exits that are not open which others they may be in the way of: none of them knows of the others."""
+    together = checks.neighbours(loaded.config, crowding(loaded.project, loaded.config))
+    crowded = {name: checks.crowded(names) for names in together for name in names}
+    return [
+        exit_ | {"warning": f"{crowded[exit_['name']].found}: {crowded[exit_['name']].why}"}
+        if exit_["name"] in crowded and not exit_.get("open") and not exit_.get("warning")
+        else exit_
+        for exit_ in exits
+    ]

@@ -25,3 +25,14 @@ def test_the_entrys_own_words_come_with_what_chain_yaml_wants(project: Project, 
     found = status(loaded, engine)
     assert (found["running"], found["generation"], found["exits"]) == (True, "0", [{"name": "paris"}])
     assert found["wanted"] == loaded.topology.state.generation
+
+
+def test_of_two_at_one_server_the_one_that_is_not_open_is_told_so(project: Project, engine: ScriptedEngine) -> None:
+    exits = "  paris: {kind: l2tp, server: a.example.com}\n  oslo: {kind: l2tp, server: a.example.com}\n"
+    project.file.write_text("entry: {endpoint: vpn.example.org}\nexits:\n" + exits)
+    names = [{"name": "paris", "open": True}, {"name": "oslo", "open": False, "cause": "silence"}]
+    engine.statuses = [{"generation": "0", "exits": names}]
+    open_, closed = status(load(project, engine), engine)["exits"]
+    assert open_ == names[0]
+    assert closed["cause"] == "silence"
+    assert closed["warning"].startswith("exits paris and oslo dial one server from one address: behind a NAT")
