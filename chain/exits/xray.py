@@ -51,13 +51,30 @@ def _transport(value: object) -> object:
     return _OTHER_NAMES.get(value, value)
 
 
+# How it looks, how it begins, what is added to hide lengths, and keys: of X25519, or of ML-KEM-768.
+_ENCRYPTION = re.compile(
+    r"mlkem768x25519plus\.(native|xorpub|random)\.(0rtt|1rtt)"
+    r"(?P<padding>(\.[0-9]{1,5}-[0-9]{1,5}-[0-9]{1,5})*)(\.([A-Za-z0-9_-]{43}|[A-Za-z0-9_-]{1579}))+"
+)
+PADDING_LEAST, PADDING_MOST = 35, 65553  # bytes
+
+
 def _encryption(value: str) -> str:
-    """Accept VLESS's own encryption as servers give it: how it looks, how it begins, and keys."""
-    if value != "none" and not re.fullmatch(
-        r"mlkem768x25519plus\.(native|xorpub|random)\.(0rtt|1rtt)(\.[A-Za-z0-9_-]+)+", value
-    ):
+    """Accept VLESS's own encryption as servers give it, where Xray starts with it."""
+    found = _ENCRYPTION.fullmatch(value)
+    if value != "none" and not (found and _padding_fits(found["padding"])):
         raise ValueError("neither `none` nor of the form mlkem768x25519plus.native.0rtt.KEY")
     return value
+
+
+def _padding_fits(text: str) -> bool:
+    """Tell whether Xray takes this padding: chance, least and most of lengths and gaps in turn."""
+    parts = [tuple(map(int, part.split("-"))) for part in text.split(".")[1:]]
+    if not parts:
+        return True
+    chance, *lengths = parts[0]
+    longest = sum(max(part[1:]) for part in parts[::2])
+    return chance >= 100 and min(lengths) >= PADDING_LEAST and longest <= PADDING_MOST  # noqa: PLR2004 - percent
 
 
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]  # 32 bytes, base64 for URLs, no padding

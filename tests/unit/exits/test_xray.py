@@ -62,6 +62,11 @@ def test_each_protocol_has_one_secret(fields: dict[str, Any], role: str) -> None
         ({"reality": REALITY | {"spider_x": "x"}}, "spider_x"),
         ({"tls": {"alpn": ["h3"]}}, "alpn h3 is for xhttp"),
         ({"encryption": "mlkem768x25519plus.a.b.c"}, "neither `none` nor"),
+        ({"encryption": f"mlkem768x25519plus.native.0rtt.{KEY}x"}, "neither `none` nor"),
+        ({"encryption": "mlkem768x25519plus.native.0rtt.100-111-1111"}, "neither `none` nor"),
+        ({"encryption": f"mlkem768x25519plus.native.0rtt.99-111-1111.{KEY}"}, "neither `none` nor"),
+        ({"encryption": f"mlkem768x25519plus.native.0rtt.100-34-1111.{KEY}"}, "neither `none` nor"),
+        ({"encryption": f"mlkem768x25519plus.native.0rtt.100-35-65554.{KEY}"}, "neither `none` nor"),
         ({"protocol": "shadowsocks", "cipher": "aes-128-gcm", "tls": {}}, "its UDP would not be covered"),
         ({"protocol": "shadowsocks"}, "`cipher` is missing"),
         ({"protocol": "shadowsocks", "cipher": "rc4-md5"}, "is not known"),
@@ -85,7 +90,7 @@ def test_what_would_not_work_is_refused_with_its_reason(fields: dict[str, Any], 
 
 
 def test_vless_encryption_may_stand_without_tls() -> None:
-    made = settings(encryption="mlkem768x25519plus.native.0rtt.abc")
+    made = settings(encryption=f"mlkem768x25519plus.native.0rtt.100-111-1111.75-0-111.50-0-3333.{KEY}")
     assert KIND.options(made)["flow"] == f"{VISION}-udp443"
     assert stream(made) == {"network": "tcp", "security": "none"}
     assert KIND.options(settings(reality=REALITY, flow="none"))["flow"] == ""
