@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from chain.exits.xray import SHADOWSOCKS_2022, SHADOWSOCKS_OLD, VISION, VMESS_CIPHERS
 from chain.imports.base import expiry
-from chain.imports.encoding import bytes_from_base64
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,7 +124,8 @@ _STREAM_CIPHERS = frozenset(
         *("rc4", "rc4-md5", "bf-cfb", "chacha20", "chacha20-ietf", "xchacha20", "salsa20", "table", "des-cfb"),
     )
 )
-ID_TEXT = 30  # bytes of text, of which Xray makes an id
+ID_TEXT, UUID_MOST = 30, 36  # bytes of text, of which Xray makes an id, and of a UUID itself
+_KEY = re.compile("[A-Za-z0-9+/]+={0,2}")  # the one alphabet of base64 that Xray reads keys of Shadowsocks in
 _UUID = re.compile("-?[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}")
 
 
@@ -399,7 +400,7 @@ def _method(reading: Reading, method: str) -> dict[str, str]:
 def check_id(reading: Reading, text: str) -> None:
     """Refuse what Xray takes for no id: it reads 32 hexadecimal digits, or makes an id of up to 30 bytes of text."""
     size = len(text.encode(errors="replace"))
-    if not text or (size > ID_TEXT and not _UUID.fullmatch(text)):
+    if not text or (size > ID_TEXT and not (size <= UUID_MOST and _UUID.fullmatch(text))):
         reading.refuse("the id", "this is neither a UUID nor a text of up to 30 bytes, of which Xray would make one")
 
 
@@ -411,8 +412,7 @@ def _check_keys(reading: Reading, cipher: str, password: str) -> None:
     keys = password.split(":")
     if len(keys) > 1 and "aes" not in cipher:
         reading.refuse("the password", f"{cipher} has one key, and here are several")
-    # Xray's own reader takes the standard alphabet, padded, alone.
-    if any("-" in key or "_" in key or len(key) % 4 or len(bytes_from_base64(key) or b"") < size for key in keys):
+    if not all(_KEY.fullmatch(key) and len(key) % 4 == 0 and len(b64decode(key)) >= size for key in keys):
         what = f"{cipher} has keys of {size} bytes in base64, and this is none"
         reading.refuse("the password", what, "was the link cut off when it was copied?")
 
