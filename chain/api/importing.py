@@ -18,7 +18,7 @@ from chain.config.models import NAME_PATTERN, NAME_RULES
 from chain.contract import printable
 from chain.errors import ChainError, ExitCode, Problem
 from chain.exits import REGISTRY, SETTINGS
-from chain.imports.base import flaw
+from chain.imports.base import SPACES, flaw
 from chain.imports.links import scheme_of
 from chain.secret import Secret, read_regular, read_secret
 
@@ -108,7 +108,7 @@ def take(source: str, standard_input: BinaryIO) -> Source:
     """Get what `--from` names: a link itself, a file, or `-`. Raises ChainError (CONFIG), without repeating it."""
     if source == "-":
         return Source("standard input", standard_input.read(imports.MOST_BYTES + 1))
-    if scheme_of(source):
+    if scheme_of(source.lstrip(SPACES)):
         return Source("--from", source.encode(errors="surrogateescape"))
     try:
         return Source(Path(source).name, read_regular(Path(source), imports.MOST_BYTES))
@@ -184,14 +184,17 @@ def _refused(label: str, error: imports.RefusedError) -> ChainError:
 
 def _number(source: Source, items: Sequence[Item], pick: str) -> int:
     """Find which one is meant, counted from one: by its number, or by what it is called."""
-    if re.fullmatch("[0-9]{1,5}", pick) and 1 <= int(pick) <= len(items):
-        return int(pick)
-    found = [number for number, item in enumerate(items, start=1) if item.name.strip() == pick.strip()]
+    name = pick.strip()
+    if re.fullmatch("[0-9]{1,5}", name) and 1 <= int(name) <= len(items):
+        return int(name)
+    found = [number for number, item in enumerate(items, start=1) if name and item.name.strip() == name]
     if len(found) == 1:
         return found[0]
     what = f"{len(found)} of them are called so: numbers {', '.join(map(str, found))}" if found else "none is called so"
     raise ChainError(
-        Problem(f"{source.label}: --pick", what, f"there are {len(items)}"), ExitCode.CONFIG, _listing(items)
+        Problem(f"{source.label}: --pick", what, f"give a number from 1 to {len(items)}"),
+        ExitCode.CONFIG,
+        _listing(items),
     )
 
 
@@ -254,9 +257,7 @@ def _plan(project: Project, exits: Sequence[Exit]) -> _Plan:
 
 
 def _added(text: str, exits: Sequence[Exit]) -> str:
-    for exit_ in exits:
-        text = edit.add_exit(text, exit_.name, exit_.fields)
-    return text
+    return edit.add_exits(text, {exit_.name: exit_.fields for exit_ in exits})
 
 
 def _said(exit_: Exit, *, several: bool) -> list[Problem]:

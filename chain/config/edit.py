@@ -21,27 +21,33 @@ _PLAIN = re.compile(r"[A-Za-z0-9_/.+][A-Za-z0-9_/.+=@-]*(:[A-Za-z0-9_/.+=@-]+)*"
 
 def add_client(text: str, name: str, fields: Mapping[str, str]) -> str:
     """Add one client at the end of `clients:`, which is made when it is not there. Raises ChainError (CONFIG)."""
-    return _add(text, "clients", name, fields)
+    return _add(text, "clients", {name: fields})
 
 
-def add_exit(text: str, name: str, fields: Mapping[str, Any]) -> str:
-    """Add one exit at the end of `exits:`, which is made when it is not there. Raises ChainError (CONFIG)."""
-    return _add(text, "exits", name, fields)
+def add_exits(text: str, exits: Mapping[str, Mapping[str, Any]]) -> str:
+    """Add exits at the end of `exits:`, which is made when it is not there. Raises ChainError (CONFIG)."""
+    return _add(text, "exits", exits)
 
 
 def exit_block(name: str, fields: Mapping[str, Any]) -> str:
-    """Give the lines that `add_exit` writes into a file of the usual form, without their indentation."""
-    return "\n".join([f"{name}:", *(_STEP + line for line in _block(fields))])
+    """Give the lines that `add_exits` writes into a file of the usual form, without their indentation."""
+    return "\n".join(_entry(name, fields))
 
 
-def _add(text: str, section: str, name: str, fields: Mapping[str, Any]) -> str:
+def _entry(name: str, fields: Mapping[str, Any]) -> list[str]:
+    return [f"{name}:", *(_STEP + line for line in _block(fields))]
+
+
+def _add(text: str, section: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
     root, data = _parse(text)
-    if name in (data.get(section) or {}):
-        what = f"this {section.removesuffix('s')} exists"
-        raise ChainError(Problem(f"{section}.{name}", what, "choose another name"), ExitCode.CONFIG)
+    there = data.get(section) or {}
+    what, hint = f"this {section.removesuffix('s')} exists", "choose another name"
+    problems = [Problem(f"{section}.{name}", what, hint) for name in entries if name in there]
+    if problems:
+        raise ChainError(problems, ExitCode.CONFIG)
     found = next((value for key, value in root.value if key.value == section), None)
-    flow = f"{name}: {_flow(fields)}"
-    block = [f"{name}:", *(_STEP + line for line in _block(fields))]
+    flow = ", ".join(f"{name}: {_flow(fields)}" for name, fields in entries.items())
+    block = [line for name, fields in entries.items() for line in _entry(name, fields)]
     if root.flow_style:
         edited = _add_in_braces(text, root, section, found, flow)
     elif found is None:
@@ -55,8 +61,8 @@ def _add(text: str, section: str, name: str, fields: Mapping[str, Any]) -> str:
     else:
         pad = " " * found.start_mark.column
         edited = _insert(text, _line_end(text, _end(found)), [pad + line for line in block])
-    data[section] = (data.get(section) or {}) | {name: dict(fields)}
-    return _checked(edited, data, f"{section}.{name}", "write it by hand: " + flow)
+    data[section] = there | {name: dict(fields) for name, fields in entries.items()}
+    return _checked(edited, data, f"{section}.{next(iter(entries))}", "write it by hand: " + flow)
 
 
 def remove_client(text: str, name: str) -> str:

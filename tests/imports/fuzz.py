@@ -58,7 +58,7 @@ class Ground:
     def check(self, imported: Imported) -> None:
         """Take an exit all the way to the files of its daemon."""
         fields = {"kind": imported.kind, **imported.settings}
-        text = edit.add_exit(BASE, "tokyo", fields)
+        text = edit.add_exits(BASE, {"tokyo": fields})
         assert text.startswith(BASE)
         built = topology.build(loader.check(self.file, text, SETTINGS), REGISTRY)
         rendered = render(built, REGISTRY, IMAGES, load_template)

@@ -72,7 +72,7 @@ def taken() -> dict[str, Imported]:
 def rendered(imported: Imported, folder: Path) -> ExitSettings:
     """Take an exit the way that it takes to its container."""
     text = "entry: {endpoint: vpn.example.org}\n"
-    text = edit.add_exit(text, "tokyo", {"kind": imported.kind, **imported.settings})
+    text = edit.add_exits(text, {"tokyo": {"kind": imported.kind, **imported.settings}})
     built = topology.build(loader.check(folder / "chain.yaml", text, SETTINGS), REGISTRY)
     return built.exits[0].settings
 

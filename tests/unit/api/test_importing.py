@@ -204,7 +204,12 @@ def test_one_is_picked_by_number_or_name(project: Project, pick: str, secret: st
 
 @pytest.mark.parametrize(
     ("pick", "words"),
-    [("tokyo", "2 of them are called so: numbers 1, 4"), ("5", "none is called so"), ("2", "Hysteria")],
+    [
+        ("tokyo", "2 of them are called so: numbers 1, 4"),
+        ("5", "none is called so"),
+        ("2", "Hysteria"),
+        (" ", "none is called so"),
+    ],
 )
 def test_a_pick_has_to_be_one(project: Project, pick: str, words: str) -> None:
     assert words in str(refused(project, BUNDLE, pick=pick))
@@ -240,6 +245,7 @@ def test_a_file_a_link_and_standard_input_are_taken(project: Project) -> None:
     path.write_bytes(b"\xffx")
     assert importing.take(str(path), io.BytesIO()).data == b"\xffx"
     assert importing.take(LINK, io.BytesIO()).data == LINK.encode()
+    assert importing.take(f" {LINK}", io.BytesIO()).data == f" {LINK}".encode()  # as it is pasted
     assert importing.take("-", io.BytesIO(b"abc")).data == b"abc"
     assert len(importing.take("-", io.BytesIO(b"x" * 2 * MOST_BYTES)).data) == MOST_BYTES + 1
     assert "hunter2" not in repr(importing.take(LINK, io.BytesIO()))

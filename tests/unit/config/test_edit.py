@@ -180,14 +180,25 @@ EXIT: dict[str, Any] = {
     "before", ["exits:\n  paris: {kind: l2tp}  # first\nz: 1\n", "exits: {paris: {kind: l2tp}}\n", "exits:\n", "z: 1\n"]
 )
 def test_an_exit_is_added_behind_the_last_with_all_that_it_says(before: str) -> None:
-    after = edit.add_exit(before, "tokyo", EXIT)
+    after = edit.add_exits(before, {"tokyo": EXIT})
     found = yaml.safe_load(after)
     assert list(found["exits"])[-1] == "tokyo"
     assert found["exits"]["tokyo"] == EXIT
     rest = edit.remove_exit(after, "tokyo")
     assert (yaml.safe_load(rest)["exits"] or None) == (yaml.safe_load(before).get("exits") or None)
     with pytest.raises(ChainError, match="this exit exists"):
-        edit.add_exit(after, "tokyo", EXIT)
+        edit.add_exits(after, {"tokyo": EXIT})
+
+
+@pytest.mark.parametrize(
+    "before", ["exits:\n  paris: {kind: l2tp}\nz: 1\n", "{exits: {paris: {kind: l2tp}}}\n", "z: 1\n"]
+)
+def test_several_exits_are_added_in_one_go(before: str) -> None:
+    after = edit.add_exits(before, {"b": EXIT, "a": {"kind": "l2tp"}})
+    assert list(yaml.safe_load(after)["exits"].items())[-2:] == [("b", EXIT), ("a", {"kind": "l2tp"})]
+    with pytest.raises(ChainError, match=r"exits\.a: this exit exists") as refused:
+        edit.add_exits(after, {"b": EXIT, "a": EXIT, "c": EXIT})
+    assert len(refused.value.problems) == 2
 
 
 def test_what_is_added_looks_as_the_examples_do() -> None:
