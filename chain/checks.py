@@ -312,7 +312,7 @@ def crowded(names: list[str]) -> Finding:
     return Finding(
         "servers",
         "warn",
-        f"exits {' and '.join(names)} dial one server from one address",
+        f"exits {', '.join(names[:-1])} and {names[-1]} dial one server from one address",
         "behind a NAT many L2TP/IPsec servers can't tell two tunnels apart: the second fails, or ends the first",
         "give one of them another server of the provider's, or let it run through an exit of another kind (`via`)",
     )

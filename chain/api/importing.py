@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 ALL = "all"
 MOST_LISTED = 60  # of a bundle's exits, in the message that asks which one is meant
 _NAME_SHOWN = 60
+_TERMINALS_LINE = 4095  # bytes; the kernel drops what is typed or pasted behind them
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,11 @@ class _Plan:
 def take(source: str, standard_input: BinaryIO) -> Source:
     """Get what `--from` names: a link itself, a file, or `-`. Raises ChainError (CONFIG), without repeating it."""
     if source == "-":
-        return Source("standard input", standard_input.read(imports.MOST_BYTES + 1))
+        data = standard_input.read(imports.MOST_BYTES + 1)
+        if standard_input.isatty() and max(map(len, data.split(b"\n"))) >= _TERMINALS_LINE:
+            what, hint = "the terminal has cut a long line short", "put it into a file, and name that"
+            raise ChainError(Problem("standard input", what, hint), ExitCode.CONFIG)
+        return Source("standard input", data)
     if scheme_of(source.lstrip(SPACES)):
         return Source("--from", source.encode(errors="surrogateescape"))
     try:
@@ -239,7 +244,7 @@ def _plan(project: Project, exits: Sequence[Exit]) -> _Plan:
         raise
     topology.assign_slots(after.exits)
     users = _users(after, set())
-    problems = [*_conflicts(project, exits), *_plain_names(project, after, exits)]
+    problems = [*_groups(after, exits), *_conflicts(project, exits), *_plain_names(project, after, exits)]
     if problems:
         raise ChainError(problems, ExitCode.CONFIG)
     lacking, warnings = [], [warning for exit_ in exits for warning in _said(exit_, several=len(exits) > 1)]
@@ -273,6 +278,14 @@ def _users(config: Config, without: set[str]) -> Counter[str]:
         if name not in without
         for spec in REGISTRY[exit_.kind].secrets(exit_)
     )
+
+
+def _groups(after: Config, exits: Sequence[Exit]) -> list[Problem]:
+    """Find exits that would take a group's place where other groups name it."""
+    hint = "choose another name for the exit"
+    return [
+        Problem(f"exits.{exit_.name}", "a group is called so", hint) for exit_ in exits if exit_.name in after.groups
+    ]
 
 
 def _conflicts(project: Project, exits: Sequence[Exit]) -> list[Problem]:

@@ -122,7 +122,10 @@ def check_host(loaded: Loaded, engine: Engine, progress: Progress, trial: HostTr
     seen, tried = trial.result(loaded)
     if seen.host is None:
         progress.note(f"warning: {seen.why_not}; its routes and ports were not checked")
+    started = {exit_.name for exit_ in built.exits}
     for names in checks.neighbours(loaded.config, crowding(loaded.project, loaded.config)):
+        if not started & set(names):
+            continue
         found = checks.crowded(names)
         progress.note(f"warning: {found.found}: {found.why}\n    → {found.fix}")
     ports = checks.port(built, publishers, seen.host) if built.has_entry else []

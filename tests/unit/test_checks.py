@@ -338,3 +338,4 @@ def test_exits_with_one_server_and_one_way_to_it_are_told(configured: Callable[[
     assert checks.neighbours(config, servers | {"e": "VPN.example.com."}) == [["a", "b", "e"]]
     found = checks.crowded(["a", "b"])
     assert (found.level, found.found) == ("warn", "exits a and b dial one server from one address")
+    assert checks.crowded(["a", "b", "c"]).found == "exits a, b and c dial one server from one address"

@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import pty
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,6 +136,13 @@ def test_an_answer_that_would_not_arrive_is_refused(project: Project) -> None:
     assert not project.secrets.exists()
 
 
+def test_an_exit_does_not_take_the_place_of_a_group(project: Project) -> None:
+    groups = "groups: {default: {exits: [fast]}, fast: {exits: [paris]}}\n"
+    project.file.write_text("entry: {endpoint: vpn.example.org}\nexits: {paris: {kind: l2tp}}\n" + groups)
+    assert "exits.fast: a group is called so" in str(refused(project, WIREGUARD, "fast"))
+    assert add(project, WIREGUARD).groups == {"oslo": ()}
+
+
 def test_no_exit_and_no_secret_is_overwritten(project: Project) -> None:
     assert "this exit exists" in str(refused(project, WIREGUARD, "paris"))
     project.secrets.mkdir(mode=0o700)
@@ -249,6 +258,18 @@ def test_a_file_a_link_and_standard_input_are_taken(project: Project) -> None:
     assert importing.take("-", io.BytesIO(b"abc")).data == b"abc"
     assert len(importing.take("-", io.BytesIO(b"x" * 2 * MOST_BYTES)).data) == MOST_BYTES + 1
     assert "hunter2" not in repr(importing.take(LINK, io.BytesIO()))
+
+
+def test_a_line_that_a_terminal_cuts_short_is_noticed() -> None:
+    ours, terminal = pty.openpty()
+    with os.fdopen(ours, "wb", buffering=0) as keys, os.fdopen(terminal, "rb") as read:
+        keys.write(LINK.encode() + b"\n\x04")
+        assert importing.take("-", read).data == LINK.encode() + b"\n"
+        with ThreadPoolExecutor(1) as pool:
+            typing = pool.submit(keys.write, b"x" * 5000 + b"\n\x04")
+            with pytest.raises(ChainError, match="has cut a long line short"):
+                importing.take("-", read)
+            typing.result()
 
 
 def test_what_is_no_file_is_refused_without_being_repeated(project: Project) -> None:

@@ -155,3 +155,8 @@ def test_two_exits_at_one_server_are_warned_of_and_go_on(project: Project, able:
     check(project, able, notes)
     assert [note.partition(":")[0] for note in notes.notes] == ["warning"]
     assert "exits paris and oslo dial one server" in notes.notes[0]
+    project.file.write_text(project.file.read_text() + "  bern: {kind: l2tp, server: b.example.com}\n")
+    notes, made = Notes(), alone(load(project, able), able, "bern", ())
+    with HostTrial(able) as trial:
+        check_host(made, able, notes, trial)
+    assert notes.notes == []
