@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from chain.errors import Problem
-from chain.imports import l2tp, mobileconfig, others, subscription, wireguard
+from chain.imports import l2tp, links, mobileconfig, others, subscription, wireguard
 from chain.imports.base import Imported, Item, RefusedError
 
 if TYPE_CHECKING:
@@ -56,13 +56,18 @@ def read(data: bytes, now: datetime) -> list[Item]:
     if found is None:
         others.refuse(text)
         if not l2tp.recognises(text):
-            hint = (
-                "files for WireGuard's app, links, subscriptions' bodies, .mobileconfig and L2TP's four fields are read"
-            )
-            raise RefusedError(Problem("the input", "it is in no format that is known here", hint))
+            raise RefusedError(_unknown(text))
         found = l2tp
     return found.read(text, now)
 
 
 def _format(text: str) -> Format | None:
     return next((each for each in _FORMATS if each.recognises(text)), None)
+
+
+def _unknown(text: str) -> Problem:
+    if any(f"{scheme}://" in text.lower() for scheme in links.SCHEMES):
+        what = "a link stands amid other signs or words"
+        return Problem("the input", what, "give the link alone, on a line of its own, without quotes around it")
+    hint = "files for WireGuard's app, links, subscriptions' bodies, .mobileconfig and L2TP's four fields are read"
+    return Problem("the input", "it is in no format that is known here", hint)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # White space as C and the shell have it; Python's own counts much more.
 SPACES = " \t\n\r\v\f"
-# But for the tab; and halves of characters, which JSON can name.
-CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
+# But for the tab; with Unicode's own line ends, and halves of characters, which JSON can name.
+CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PORT = re.compile("[0-9]{1,5}")
 
 
@@ -99,14 +99,14 @@ class Reading:
             return int(text)
         return 0
 
-    def server(self, where: str, text: str) -> None:
+    def server(self, where: str, text: str, hint: str = "") -> None:
         """Refuse what is no server that an exit can reach."""
         if _is_ipv6(text.removeprefix("[").removesuffix("]")):
             self.refuse(where, "servers are reached over IPv4 only, for now", "ask the provider for an IPv4 address")
         elif not text.isascii():
             self.refuse(where, "the server's name has other characters than ASCII", "write it in its `xn--` form")
         elif not text or not is_server(text):
-            self.refuse(where, "the server is no host name and no IPv4 address")
+            self.refuse(where, "the server is no host name and no IPv4 address", hint)
 
 
 def _objections(

@@ -7,6 +7,7 @@ dashes; a value is the rest of the line, and is never taken apart: passwords hol
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 from chain.imports.base import SPACES, Imported, Item, Reading, RefusedError
@@ -133,7 +134,7 @@ def _exit(reading: Reading, values: Mapping[str, str]) -> Imported:
     if not values.get("server"):
         reading.refuse("the text", "it names no server", "add a line such as `Server: vpn.example.com`")
     else:
-        reading.server("the text", values["server"])
+        reading.server("the text", values["server"], "its name alone is wanted: no port, no web address, no remark")
         settings["server"] = values["server"]
     _others(reading, values, settings)
     secrets = {role: values[role] for role in _ROLES if values.get(role)}
@@ -146,6 +147,9 @@ def _exit(reading: Reading, values: Mapping[str, str]) -> Imported:
 def exit_of(reading: Reading, settings: Mapping[str, Any], secrets: Mapping[str, str]) -> Imported:
     """Give the exit, with a word about what may arrive otherwise than it looks. Raises RefusedError."""
     for role, value in secrets.items():
+        if any(unicodedata.category(sign) == "Cf" for sign in value):
+            what = "it has a character that can't be seen, as mail programs and web pages put in"
+            reading.refuse(NAMES[role], what, "type it anew")
         if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'`":
             reading.warn(NAMES[role], "it stands in quotes, which are taken for a part of it")
     if not secrets.get("vpn_password", "").isascii():

@@ -336,9 +336,9 @@ def _plain(reading: Reading, key: str, value: Any) -> str:
     """Give a value as text: programs write numbers as such or in quotes."""
     if value is None or isinstance(value, str):
         return value or ""
-    if isinstance(value, bool):
+    if isinstance(value, bool) and key != "port":
         return str(int(value))
-    if isinstance(value, int) and abs(value) < 10**9:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**9:
         return str(value)
     if isinstance(value, list) and key in ("alpn", "pcs") and all(isinstance(item, str) for item in value):
         return ",".join(value)

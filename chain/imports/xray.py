@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
-from chain.exits.xray import SHADOWSOCKS_2022, SHADOWSOCKS_OLD, VISION, VMESS_CIPHERS
+from chain.exits.xray import SHADOWSOCKS_2022, SHADOWSOCKS_OLD, VISION, VMESS_CIPHERS, Fingerprint
 from chain.imports.base import expiry
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ READ = frozenset(
         *(*_OF_TRANSPORTS, *_OF_COVER, *_REFUSED, *_IGNORED, *_MARKS),
     )
 )
+FINGERPRINTS = get_args(Fingerprint)
 _MODES = ("cfb", "cfb8", "ctr", "ofb", "cbc")
 _STREAM_CIPHERS = frozenset(
     (
@@ -279,7 +280,7 @@ def _reality(reading: Reading, fields: Mapping[str, str]) -> dict[str, Any]:
         reading.refuse("spx", "Xray can't read it: it is to be a path, with %XX for what is no letter or digit")
     pairs = {"public_key": "pbk", "server_name": "sni", "short_id": "sid", "spider_x": "spx"}
     found = {key: fields[name] for key, name in pairs.items() if fields.get(name)}
-    return found | _fingerprint(fields)
+    return found | _fingerprint(reading, fields)
 
 
 def _tls(reading: Reading, transport: str, fields: Mapping[str, str], now: datetime) -> dict[str, Any]:
@@ -309,11 +310,15 @@ def _tls(reading: Reading, transport: str, fields: Mapping[str, str], now: datet
         certificates = _certificates(reading, fields["cert"], now)
         if certificates:
             found["ca"] = certificates
-    return found | _fingerprint(fields)
+    return found | _fingerprint(reading, fields)
 
 
-def _fingerprint(fields: Mapping[str, str]) -> dict[str, str]:
-    return {"fingerprint": fields["fp"].lower()} if fields.get("fp") else {}
+def _fingerprint(reading: Reading, fields: Mapping[str, str]) -> dict[str, str]:
+    name = fields.get("fp", "").lower()
+    if name and name not in FINGERPRINTS:
+        what = f"an unknown fingerprint; one of {', '.join(FINGERPRINTS)}"
+        reading.refuse("fp", what, "it is the client's own choice: `fp=chrome` does with any server")
+    return {"fingerprint": name} if name else {}
 
 
 def _verified_name(reading: Reading, fields: Mapping[str, str], name: str) -> None:

@@ -48,6 +48,8 @@ def test_the_format_is_found_out(text: str, kind: str) -> None:
         (b"x" * (MOST_BYTES + 1), "larger than"),
         (b"PK\x03\x04", "a ZIP archive"),
         (b"nothing that is known", "in no format"),
+        (f'"{LINK}"'.encode(), "a link stands amid other signs"),
+        (f"Your link: {LINK}".encode(), "a link stands amid other signs"),
         (base64.b64encode(b"proxies:\n- x\n"), "Clash"),
     ],
 )

@@ -49,6 +49,11 @@ def test_a_value_is_the_rest_of_its_line(value: str) -> None:
     assert taken(TEXT.replace("KEY", value)).secrets["vpn_ipsec_psk"].reveal() == value
 
 
+@pytest.mark.parametrize("sign", ["\u200b", "\u00ad", "\ufeff", "\u202e"])
+def test_what_nobody_can_see_is_no_part_of_a_secret(sign: str) -> None:
+    assert "can't be seen" in refused(TEXT.replace("WORD", f"wo{sign}rd"))
+
+
 def test_what_may_arrive_otherwise_than_it_looks_is_told() -> None:
     assert "in quotes" in taken(TEXT.replace("WORD", '"word"')).warnings[0].what
     assert "ASCII" in taken(TEXT.replace("WORD", "wörd")).warnings[0].what

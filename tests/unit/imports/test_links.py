@@ -103,7 +103,7 @@ def test_a_link_has_an_end() -> None:
         ({"port": "443x"}, "no number between"),
         ({"port": 1e3}, "a text or a number"),
         ({"port": 10**10}, "a text or a number"),
-        ({"port": True}, ""),
+        ({"port": True}, "must be a text or a number"),
         ({"alpn": ["h2", "http/1.1"]}, ""),
         ({"alpn": [1]}, "a text or a number"),
         ({"sni": None}, ""),

@@ -153,3 +153,8 @@ def test_json_is_read_strictly() -> None:
     assert json_object('{"a": [1, {"b": null}]}') == {"a": [1, {"b": None}]}
     for text in ("[]", "1", "", "{", '{"a": 1, "a": 1}', '{"a": NaN}', '{"a":' * 100_000, '{"a": ' + "9" * 5000 + "}"):
         assert json_object(text) is None
+
+
+def test_an_unknown_fingerprint_is_refused_with_one_that_does() -> None:
+    assert made(**TLS, fp="Firefox").settings["tls"] == {"fingerprint": "firefox"}
+    assert "`fp=chrome` does with any server" in refused(**TLS, fp="randomizednoalpn")
