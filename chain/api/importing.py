@@ -236,6 +236,7 @@ def _listing(items: Sequence[Item]) -> str:
 def _plan(project: Project, exits: Sequence[Exit]) -> _Plan:
     """See what adding would come to. Raises ChainError (CONFIG) with all that speaks against it."""
     before = loader.read(project.file)
+    loader.check_form(project.file, before)  # which editing relies on; a file without any exit is not yet right
     text = _added(before, exits)
     try:
         after = loader.check(project.file, text, SETTINGS)

@@ -70,6 +70,11 @@ def read(path: Path) -> str:
         raise _refuse(path, f"can't be read: {error.strerror}", "check the file's owner and mode") from None
 
 
+def check_form(path: Path, text: str) -> None:
+    """See whether a text is of the form that is read here, whatever it says. Raises ChainError (CONFIG)."""
+    _parse(path, text)
+
+
 def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
     """Give the file's content, and the line of each dotted path in it."""
     lines: dict[str, int] = {}

@@ -171,6 +171,23 @@ def test_what_was_wrong_before_is_told_with_its_own_line(project: Project) -> No
     assert str(project.file) + ":4: dns.upstream: unknown key" in str(refused(project, WIREGUARD))
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("entry:\n\tendpoint: x\n", ":2: not valid YAML"),
+        ("exits: " + "[" * 5000, "too deeply nested"),
+        ("a: &a [*a]\n", ":1: aliases are not read here"),
+        ("a: 1\na: 2\n", ":2: the key 'a' stands twice"),
+        ("", "the file holds no mapping"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_not_edited(project: Project, text: str, words: str) -> None:
+    project.file.write_text(text)
+    problem = str(refused(project, WIREGUARD))
+    assert problem.startswith(str(project.file))
+    assert words in problem
+
+
 def test_an_exit_that_relies_on_plain_names_keeps_its_secrets(project: Project) -> None:
     project.secrets.mkdir(mode=0o700)
     for role in ("vpn_server_ip", "vpn_ipsec_psk", "vpn_username", "vpn_password"):
