@@ -6,9 +6,10 @@ Its keys are those of Apple's own description of the payload `com.apple.vpn.mana
 from __future__ import annotations
 
 import plistlib
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from xml.parsers.expat import ExpatError
+from xml.parsers.expat import ExpatError, ParserCreate
 
 from chain.errors import Problem
 from chain.imports import l2tp
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MOST_PAYLOADS = 256
+_BASE64 = re.compile("[A-Za-z0-9+/]*={0,2}")
 _VPN = "com.apple.vpn.managed"
 _BEGINNINGS = ("<?xml", "<!doctype plist", "<plist")
 _TYPES = {
@@ -90,6 +92,7 @@ def _profile(text: str) -> dict[str, Any]:
     """Read the XML. Entities of its own, which could make it grow without end, are refused by plistlib."""
     try:
         found = plistlib.loads(text.lstrip(SPACES).encode(), fmt=plistlib.FMT_XML)
+        _check_strictly(text.lstrip(SPACES))
     except plistlib.InvalidFileException:
         raise RefusedError(Problem("the profile", "it declares entities, which no profile has", "")) from None
     except (ExpatError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
@@ -97,6 +100,34 @@ def _profile(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RefusedError(Problem("the profile", "it is no profile: no dictionary", _WHOLE))
     return found
+
+
+def _check_strictly(text: str) -> None:
+    """Refuse what plistlib lets pass: a key that stands twice, and base64 with other signs in it, which it skips."""
+    keys: list[set[str]] = []
+    parts: list[str] = []
+
+    def start(name: str, _: object) -> None:
+        parts.clear()
+        if name == "dict":
+            keys.append(set())
+
+    def end(name: str) -> None:
+        value = "".join(parts)
+        if name == "dict":
+            keys.pop()
+        elif name == "key" and value in keys[-1]:
+            what = "one of its dictionaries has a key twice"
+            raise RefusedError(Problem("the profile", what, "leave one of the two"))
+        elif name == "key":
+            keys[-1].add(value)
+        elif name == "data" and not _BASE64.fullmatch("".join(value.split())):
+            raise RefusedError(Problem("the profile", "a <data> in it is no base64", _WHOLE))
+
+    parser = ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = parts.append
+    parser.Parse(text.encode(), True)  # noqa: FBT003 - it takes no name
 
 
 def _item(payload: Mapping[str, Any], general: Reading) -> Item:

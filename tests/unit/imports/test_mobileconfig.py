@@ -106,3 +106,24 @@ def test_there_are_limits() -> None:
     assert "up to" in refused(profile(*[payload()] * (MOST_PAYLOADS + 1)))
     assert "no list" in refused(plistlib.dumps({"PayloadContent": "x"}).decode())
     assert "entities" in refused('<!DOCTYPE plist [<!ENTITY a "b">]><plist><dict/></plist>')
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("<key>AuthName</key>", "<key>AuthName</key><string>x</string><key>AuthName</key>", "a key twice"),
+        ("a2V5", "a2!V5", "no base64"),
+        ("a2V5", "!!", "no base64"),
+        ("a2V5", "a2V", "no property list"),
+        ("<key>AuthName</key>", "<key>a<dict><key>b</key></dict></key>", "no property list"),
+    ],
+)
+def test_what_readers_of_property_lists_let_pass_is_refused(old: str, new: str, words: str) -> None:
+    text = profile(payload())
+    assert text.count(old) == 1
+    assert words in refused(text.replace(old, new))
+
+
+def test_base64_in_lines_is_taken() -> None:
+    text = profile(payload()).replace("a2V5", "\n\t\ta2\n\t\tV5\n")
+    assert taken(text).secrets["vpn_ipsec_psk"].reveal() == "key"
