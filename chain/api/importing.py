@@ -258,7 +258,7 @@ def _plan(project: Project, exits: Sequence[Exit]) -> _Plan:
                 lacking.append((exit_, spec))
             else:
                 warnings.append(Problem(path, f"it was there before, and is what is used for {spec.about}"))
-    warnings += _crowded(project, after, exits)
+    warnings += [*_twins(project, after, exits), *_crowded(project, after, exits)]
     return _Plan(after, tuple(lacking), tuple(dict.fromkeys(warnings)))
 
 
@@ -323,6 +323,25 @@ def _plain_names(project: Project, after: Config, exits: Sequence[Exit]) -> list
             if plain != file_of(project, name, spec.role, usual, now):
                 what = f"exit {name} has it by this name, which serves while only one exit has such a secret"
                 problems.append(Problem(plain, what, f"mv {plain} {own}"))
+    return problems
+
+
+def _twins(project: Project, after: Config, exits: Sequence[Exit]) -> list[Problem]:
+    """Find exits that say the same as one before them, credentials and all."""
+    new = {exit_.name: exit_.imported.secrets for exit_ in exits}
+
+    def has(name: str, role: str, value: Secret) -> bool:
+        return new[name].get(role) == value if name in new else _holds(project.secrets / f"{name}_{role}", value)
+
+    what = "it is the same as exit {}, with the same credentials, and many providers allow but one session"
+    problems = []
+    for exit_ in exits:
+        for name, config in after.exits.items():
+            if name == exit_.name:
+                break  # those behind it have it before them
+            if config == after.exits[exit_.name] and all(has(name, *secret) for secret in new[exit_.name].items()):
+                problems.append(Problem(f"exits.{exit_.name}", what.format(name), "keep one of the two"))
+                break
     return problems
 
 

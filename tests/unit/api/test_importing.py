@@ -266,6 +266,16 @@ def test_two_at_one_server_are_warned_of(project: Project) -> None:
     assert add(project, L2TP.replace("l2tp.", "l2tp2."), "bern").warnings == ()
 
 
+def test_an_exit_that_is_there_already_is_warned_of(project: Project) -> None:
+    assert add(project, LINK, "rome").warnings == ()
+    (warning,) = add(project, LINK, "oslo").warnings
+    assert (warning.where, "the same as exit rome" in warning.what) == ("exits.oslo", True)
+    assert add(project, OTHER, "bern").warnings == ()  # another password
+    assert add(project, LINK.replace("443", "444"), "wien").warnings == ()
+    done = add(project, f"{LINK}\n{OTHER}\n{OTHER.replace('osaka', 'kobe')}\n", "x", pick="all", dry_run=True)
+    assert [warning.where for warning in done.warnings] == ["exits.x-1", "exits.x-2", "exits.x-3"]
+
+
 def test_a_file_a_link_and_standard_input_are_taken(project: Project) -> None:
     path = project.root / "a.conf"
     path.write_bytes(b"\xffx")
