@@ -474,7 +474,8 @@ class Agent:
             "kind": kind,
             "state": report.state,
             "since": report.since,
-            "cause": report.cause,
+            # Clients' packets tell the agent sooner than the exit itself notices.
+            "cause": (watch.complaint if watch and report.state == "up" else "") or report.cause,
             "advice": report.advice,
             "warning": report.warning or ("" if watch is None else watch.warning),
             "open": name in self._now.opened,

@@ -44,6 +44,11 @@ class Watch:
         return 0.0 if self._verdict is None else self._verdict.loss
 
     @property
+    def complaint(self) -> str:
+        """Say why the exit is not good; nothing where it is, or where nothing is known yet."""
+        return "" if self._verdict is None or self.state is State.GOOD else self._verdict.cause
+
+    @property
     def warning(self) -> str:
         """Say what is not as it should be, though the exit is good."""
         return "" if self._verdict is None else self._verdict.warning

@@ -35,6 +35,7 @@ async def main():
                 watch.tick(now, 0, 0)
             await asyncio.sleep(max(watch.wake - now, 0.001))
         found.append(watch.state)
+    found.append(watch.complaint)
     watch.close()
     print(json.dumps(found))
 
@@ -50,14 +51,21 @@ def place() -> Iterator[Namespace]:
 
 
 def judged(place: Namespace, *reports: tuple[str, ...]) -> list[str]:
+    return watched(place, *reports)[:-1]
+
+
+def watched(place: Namespace, *reports: tuple[str, ...]) -> list[str]:
+    """Give the verdict after each report, and in the end what is said against the exit."""
     found: list[str] = json.loads(place.python(WATCH, json.dumps(reports)))
     return found
 
 
 def test_one_that_dials_anew_has_to_prove_itself_whoever_is_asked_then(place: Namespace) -> None:
     for target in (HERE, OTHER):
-        found = judged(place, ("up", HERE), ("down", HERE), ("up", target))
-        assert found == ["good", "dead", "suspect"]
+        found = watched(place, ("up", HERE), ("down", HERE), ("up", target))
+        assert found[:-1] == ["good", "dead", "suspect"]
+        assert found[-1], "it is said why it is not good"
+    assert watched(place, ("up", HERE)) == ["good", ""]
 
 
 def test_a_good_one_stays_good_when_it_names_another_target(place: Namespace) -> None:
