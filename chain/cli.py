@@ -238,6 +238,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look every second, until Ctrl-C.")] = False,
 ) -> None:
     """Show exits, groups and clients as they are."""
+    from chain.api.apply import kept_out
     from chain.api.status import status as look
 
     loaded, engine = _load(file)
@@ -249,20 +250,18 @@ def status(
         _print_json(found)
     else:
         _print(_status_lines(found))
+        _warn(kept_out(found) if found["running"] else ())
     if not found["running"]:
         raise typer.Exit(int(ExitCode.NOT_RUNNING))
 
 
 def _status_lines(found: dict[str, Any], before: dict[str, Any] | None = None, seconds: float = 0.0) -> list[str]:
-    from chain.api.apply import kept_out
-
     if not found["running"]:
         return [f"chain {found['chain']} is not running: {found['why']}"]
     changed = found["generation"] != found["wanted"]
     return [
         *show.exits(found, before, seconds),
         *show.clients(found),
-        *(f"warning: {problem}" for problem in kept_out(found) or ()),
         *(["chain.yaml has changed since: `chain up` applies it."] if changed else []),
     ]
 
@@ -282,18 +281,21 @@ def _watch_status(look: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
     from rich.live import Live
     from rich.text import Text
 
+    from chain.api.apply import kept_out
+
     console = Console(highlight=False)
     in_place = console.is_terminal and not as_json
     with _until_interrupted(), Live(console=console, auto_refresh=False, screen=in_place) as live:
         before, then = None, 0.0
         while True:
             found, now = look(), time.monotonic()
+            lines = [*_status_lines(found, before, now - then), *(f"warning: {each}" for each in kept_out(found))]
             if as_json:
                 typer.echo(json.dumps(found, ensure_ascii=False))
             elif in_place:
-                live.update(Text("\n".join(_status_lines(found, before, now - then))), refresh=True)
+                live.update(Text("\n".join(lines)), refresh=True)
             else:
-                _print([*_status_lines(found, before, now - then), ""])
+                _print([*lines, ""])
             before, then = found, now
             time.sleep(WATCH_SECONDS)
 

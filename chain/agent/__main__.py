@@ -376,14 +376,15 @@ class Agent:
         return {name for name in self._watches if name in self._heard_of and self._heard_of[name].state == "up"}
 
     def _hurry_resolvers(self, state: DesiredState, exits: Mapping[int, int]) -> None:
-        """Have resolvers ask anew at once where another exit takes the place of one that is not well."""
+        """Have resolvers ask anew where another exit is used now.
+
+        A connection that is always busy would stay with the former one: it may be dead, or in another country.
+        """
         before, self._resolvers = self._resolvers, exits
         if before is None:  # nobody knows since when it is so
             return
-        well = {watch.exit.mark for watch in self._watches.values() if watch.state is State.GOOD}
         for group in state.groups:
-            left = before.get(group.mark)
-            if exits.get(group.mark) not in (left, None) and left not in well:
+            if exits.get(group.mark) not in (before.get(group.mark), None):
                 try:
                     sockets.end(group.resolver_address)
                 except OSError as error:  # they are reset when they next send
