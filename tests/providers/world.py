@@ -409,7 +409,7 @@ class World:
                 "image": toolbox,
                 "pull_policy": "never",
                 "init": True,
-                "entrypoint": ["sleep", "infinity"],
+                "command": ["timestamps.py"],
                 "privileged": True,
                 "network_mode": "host",
                 "pid": "host",
