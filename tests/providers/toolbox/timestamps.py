@@ -1,7 +1,7 @@
 """Keeps the kernel stamping packets with their time, for as long as it runs.
 
-Each ping turns that on at its start and off at its end, and the kernel does so by changing its own code, which in an
-emulated machine with several processors can end in a panic: another processor still executes what stood there meanwhile.
+Each ping turns that on at its start and off at its end, and the kernel does so by changing its own code. In an emulated
+machine with several processors that can end in a panic: another processor still executes what stood there meanwhile.
 """
 
 import signal
