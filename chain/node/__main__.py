@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 USAGE = """\
-usage: chain-node run | apply | status | watch SECONDS | events SINCE | switch GROUP [EXIT] | drain EXIT | undrain EXIT
-       | measure | check-kernel NAME… | look-at-host"""
+usage: chain-node run | apply | status | watch SECONDS | events SINCE | follow SECONDS | switch GROUP [EXIT]
+       | drain EXIT | undrain EXIT | measure | check-kernel NAME… | look-at-host"""
 
 
 def main() -> int:
@@ -44,10 +44,10 @@ def main() -> int:
             from chain.node import control
 
             code = control.call("events", since=int(since))
-        case ["watch", seconds]:
+        case ["watch" | "follow" as verb, seconds]:
             from chain.node import control
 
-            code = control.watch(float(seconds))
+            code = (control.watch if verb == "watch" else control.follow)(float(seconds))
         case ["measure"]:
             from chain.node import measure
 

@@ -11,14 +11,18 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chain.contract import RUN_DIR, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CONTROL_SOCKET = Path(RUN_DIR, "control.sock")
 REPLY_SECONDS = 60.0  # 10,000 clients on a slow machine
 WATCH_INTERVAL = 0.2  # seconds between two looks of one watcher, which costs no new process
-WATCH_HEARTBEAT = 2.0  # seconds after which an unchanged status is printed again, so that the reader can keep time
+FOLLOW_INTERVAL = 0.5  # likewise of one who follows events, perhaps for months
+WATCH_HEARTBEAT = 2.0  # seconds after which an unchanged answer is printed again, so that the reader can keep time
 
 
 def call(verb: str, **fields: object) -> int:
@@ -35,15 +39,37 @@ def call(verb: str, **fields: object) -> int:
 
 
 def watch(seconds: float) -> int:
-    """Print the status whenever an exit or a group changes, for a bounded time: one process instead of many.
+    """Print the status whenever an exit or a group changes, for a bounded time: one process instead of many."""
+
+    def look() -> tuple[object, dict[str, Any]]:
+        answer = ask({"verb": "status"})
+        said = [[item[key] for key in ("name", "state", "cause", "warning")] for item in answer.get("exits", ())]
+        return (said, answer.get("groups")), answer
+
+    return _print_news(seconds, WATCH_INTERVAL, look)
+
+
+def follow(seconds: float) -> int:
+    """Print the events that are remembered, and then those that happen, for a bounded time; several in a line."""
+    since = 0
+
+    def look() -> tuple[object, dict[str, Any]]:
+        nonlocal since
+        answer = ask({"verb": "events", "since": since})
+        since = max([since, *(event["number"] for event in answer.get("events", ()))])
+        return (since, answer.get("error")), answer
+
+    return _print_news(seconds, FOLLOW_INTERVAL, look)
+
+
+def _print_news(seconds: float, interval: float, look: Callable[[], tuple[object, dict[str, Any]]]) -> int:
+    """Look again and again; print the second of what is seen when the first has changed, and now and then.
 
     It ends with its standard input: the engine keeps its output open when the reader has gone, and each takes 12 MB.
     """
     end, printed, shown = time.monotonic() + seconds, 0.0, None
     while time.monotonic() < end:
-        answer = ask({"verb": "status"})
-        said = [[item[key] for key in ("name", "state", "cause", "warning")] for item in answer.get("exits", ())]
-        gist = said, answer.get("groups")
+        gist, answer = look()
         if gist != shown or time.monotonic() - printed > WATCH_HEARTBEAT:
             shown, printed = gist, time.monotonic()
             try:
@@ -51,7 +77,7 @@ def watch(seconds: float) -> int:
                 sys.stdout.flush()
             except BrokenPipeError:
                 return 0
-        if select.select([sys.stdin], [], [], WATCH_INTERVAL)[0]:
+        if select.select([sys.stdin], [], [], interval)[0]:
             return 0
     return 0
 

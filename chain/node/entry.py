@@ -93,7 +93,7 @@ class Entry:
         self._broken: asyncio.Future[None]  # a state of the lock that could not be brought about
         self._events: deque[dict[str, Any]] = deque(maxlen=MOST_EVENTS)
         # The last event's number. Those of an entry that starts anew go on from a higher one, for who follows them.
-        self._told = int(time.time() * 1000)
+        self._told = self._began = int(time.time() * 1000)
         self._asking = asyncio.Lock()
         self._questions = 0
 
@@ -368,8 +368,7 @@ class Entry:
                 async with self._applying:
                     answer = await self._apply(question)
             elif question["verb"] == "events":
-                await self._answers(SILENCE)  # behind the answer to that, all that happened has been told
-                answer = {"events": [each for each in self._events if each["number"] > question["since"]]}
+                answer = await self._events_since(question["since"])
             else:
                 answer = await self._ask_agent(lambda: question)
         except (OSError, RuntimeError, TimeoutError, TypeError, ValueError, KeyError) as error:
@@ -378,6 +377,16 @@ class Entry:
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
             writer.close()
+
+    async def _events_since(self, number: int) -> dict[str, Any]:
+        """Give the events of higher numbers, and what tells this entry's numbers from those of one before it.
+
+        An agent that does not rule is not asked: it is being ended or started, and who follows events would stand in
+        the way of that, again and again.
+        """
+        if self._agent_rules:
+            await self._answers(SILENCE)  # behind the answer to that, all that happened has been told
+        return {"entry": self._began, "events": [each for each in self._events if each["number"] > number]}
 
     async def _apply(self, question: dict[str, Any]) -> dict[str, Any]:
         state = from_json(DesiredState, json.dumps(question["state"]))
