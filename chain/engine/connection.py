@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import socket
@@ -35,6 +36,8 @@ OLDEST_COMPOSE = (2, 24)
 OLDEST_BUILDX = (0, 10)  # named build contexts; builds without a statement of provenance
 RETRY_SECONDS = 0.1  # between two looks for an entry that is not there yet
 WATCH_GRACE = 5.0  # seconds that a program may take longer than it was told to watch
+FOLLOW_SECONDS = 3600.0  # after which one that tells of events is started anew
+FOLLOW_SILENCE = 90.0  # seconds without a word of it; it has one every two, or waits a minute for the entry's answer
 MEASURE_SECONDS = 300.0  # that all measurements of one exit may take together; half of it is the most that they need
 EXIT_LINE = 1 << 16  # bytes of an exit's longest line
 CHUNK = 1 << 16
@@ -271,6 +274,27 @@ class Engine:
                 return
             time.sleep(RETRY_SECONDS)
 
+    def follow_entry(self, chain: str) -> Generator[dict[str, Any], None, None]:
+        """Give what the entry tells of events, all that it remembers first, until the connection with it ends.
+
+        It has ended at once where the entry can't be asked.
+        """
+        import docker
+
+        if entry := self.entry(chain):
+            telling = _answers(
+                entry,
+                *("follow", str(FOLLOW_SECONDS)),
+                seconds=FOLLOW_SECONDS + WATCH_GRACE,
+                silence=FOLLOW_SILENCE,
+                longest=LINE_LIMIT,
+            )
+            with (
+                contextlib.suppress(docker.errors.APIError, ConnectionError, TimeoutError, ValueError),
+                contextlib.closing(telling),
+            ):
+                yield from telling
+
     def measure(self, chain: str, name: str, order: Order, progress: Callable[[str], None]) -> Measurement:
         """Have a running exit measure its tunnel; `progress` gets what it is at. Raises ChainError (NOT_UP)."""
         import docker
@@ -437,19 +461,25 @@ class Engine:
 
 
 def _answers(
-    container: Container, *arguments: str, said: str = "", seconds: float, longest: int
+    container: Container,
+    *arguments: str,
+    said: str = "",
+    seconds: float,
+    silence: float = math.inf,
+    longest: int,
 ) -> Generator[dict[str, Any], None, None]:
     """Run `chain-node` in a container, say one line to it, and give each of its own, which are JSON, as they come.
 
-    The container may have been taken over: neither what it says nor for how long may be without end. Raises docker's
-    APIError; ValueError for a line of more than `longest` bytes, or that is no object; ConnectionError; TimeoutError.
+    The container may have been taken over: neither what it says nor for how long may be without end. `silence`: how
+    many seconds it may say nothing. Raises docker's APIError; ValueError for a line of more than `longest` bytes, or
+    that is no object; ConnectionError; TimeoutError.
     """
     channel = container.exec_run(["chain-node", *arguments], stdin=True, stderr=False, socket=True).output
     connection = getattr(channel, "_sock", channel)  # Docker's SDK gives a file of it, or itself where it is encrypted
     try:
         if said:
             connection.sendall(f"{said}\n".encode())
-        for line in _lines(_output(connection, time.monotonic() + seconds), longest):
+        for line in _lines(_output(connection, time.monotonic() + seconds, silence), longest):
             yield _object(line)
     finally:
         # The program ends with its standard input, and so with this process too.
@@ -459,11 +489,11 @@ def _answers(
         connection.close()
 
 
-def _output(connection: socket.socket, end: float) -> Iterator[bytes]:
+def _output(connection: socket.socket, end: float, silence: float = math.inf) -> Iterator[bytes]:
     """Give what a program prints, from the frames that the engine puts it into. Raises OSError."""
 
     def read(most: int) -> bytes:
-        left = end - time.monotonic()
+        left = min(end - time.monotonic(), silence)
         if left <= 0:
             raise TimeoutError
         connection.settimeout(left)

@@ -142,6 +142,21 @@ def test_what_tells_of_an_entry_is_left_when_its_time_is_over(monkeypatch: pytes
         assert told[0].recv(1) == b""
 
 
+def test_what_an_entry_tells_of_events_is_given_until_it_ends() -> None:
+    told = Watched([b'{"entry": 1, "events"', b': []}\n{"entry": 1, "events": [{"number": 2}]}\n'], [b"nonsense\n"])
+    assert list(told.follow_entry("main")) == [{"entry": 1, "events": []}, {"entry": 1, "events": [{"number": 2}]}]
+    assert list(told.follow_entry("main")) == []
+    assert list(told.follow_entry("main")) == []  # it is not there
+
+
+def test_an_entry_that_says_nothing_any_more_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "FOLLOW_SILENCE", 0.05)
+    told: list[socket.socket] = []
+    assert list(Watched([b'{"a": 1}\n'], told=told).follow_entry("main")) == [{"a": 1}]
+    with told[0]:
+        assert told[0].recv(1) == b""
+
+
 def test_an_engine_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     engine = Engine()  # which asks nothing yet
