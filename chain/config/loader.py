@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -207,6 +207,15 @@ def _references(config: Config) -> Iterable[Problem]:
             "network.pool", f"{config.network.pool} overlaps the clients' {config.entry.subnet}", "choose another /20"
         )
     yield from _clients(config)
+    yield from _hooks(config)
+
+
+def _hooks(config: Config) -> Iterable[Problem]:
+    """Refuse two hooks that do the same: how far each has come is remembered by what it does."""
+    targets = [(hook.command, hook.webhook) for hook in config.hooks]
+    for index, target in enumerate(targets):
+        if (first := targets.index(target)) != index:
+            yield Problem(f"hooks.{index}", f"it does the same as hook {first + 1}", "list all its events there")
 
 
 def _allowed(config: Config, name: str, networks: Iterable[IPv4Network]) -> Iterable[Problem]:
@@ -333,11 +342,11 @@ def _fields_at(model: type[BaseModel], path: list[str]) -> Iterable[str]:
         if isinstance(current, type) and issubclass(current, BaseModel):
             field = current.model_fields.get(part)
             current = field.annotation if field else None
-        else:  # dict[Name, Model]: the part is a name
+        else:  # dict[Name, Model] or list[Model]: the part is a name, or a number
             arguments = getattr(current, "__args__", ())
             current = arguments[-1] if arguments else None
         options = [option for option in getattr(current, "__args__", ()) if isinstance(option, type)]
-        if current is not None and not isinstance(current, type) and getattr(current, "__origin__", None) is not dict:
+        if current is not None and not isinstance(current, type) and get_origin(current) not in (dict, list):
             current = next((option for option in options if issubclass(option, BaseModel)), None)
     if isinstance(current, type) and issubclass(current, BaseModel):
         return current.model_fields

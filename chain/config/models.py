@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -70,6 +71,17 @@ def is_server(value: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_web_address(value: str) -> bool:
+    """Tell whether a text is a URL of http or https."""
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # which is read now, and may be none
+    except ValueError:
+        return False
+    plain = value.isascii() and value.isprintable() and " " not in value
+    return plain and parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _key(value: str) -> str:
@@ -442,6 +454,42 @@ class DnsConfig(Model):
         return value
 
 
+HookEvent = Literal["exit", "move", "switch", "drain", "undrain"]
+HOOK_EVENTS: tuple[HookEvent, ...] = get_args(HookEvent)
+Argument = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+
+
+class HookConfig(Model):
+    """What `chain hooks` does when something happens: a program that it runs, or a URL that it posts to."""
+
+    events: list[HookEvent] = Field(
+        default_factory=lambda: list(HOOK_EVENTS),
+        min_length=1,
+        description="exit: one is judged anew; move: a group's clients go by another exit; switch, drain, undrain: by"
+        " hand, or for maintenance. All of them when not given.",
+    )
+    command: list[Argument] | None = Field(
+        default=None,
+        min_length=1,
+        description="A program and its arguments, run in the project's folder without a shell. It reads the event, a"
+        " JSON object, from standard input, and ends with 0 when all is well.",
+    )
+    webhook: SecretFile | None = Field(
+        default=None,
+        description="The file that holds an http or https URL, which is a secret. The event is posted there as JSON.",
+    )
+
+    @model_validator(mode="after")
+    def _one_thing_to_do(self) -> Self:
+        if (self.command is None) == (self.webhook is None):
+            raise ValueError("a hook has either `command`, a list, or `webhook`, the file that holds its URL")
+        if self.command and not self.command[0]:
+            raise ValueError("the first of `command` names the program, and is empty")
+        if self.webhook and "://" in self.webhook.file:  # not to be shown as the name of a file that is missing
+            raise ValueError("`file` names the file that holds the URL; the URL itself is a secret")
+        return self
+
+
 class NetworkConfig(Model):
     """Addresses for the networks between the containers; one /20 holds 239 exits."""
 
@@ -488,4 +536,9 @@ class Config(Model):
         " 9.9.9.9 and 1.1.1.1 when not given.",
     )
     failover: FailoverConfig = FailoverConfig()
+    hooks: list[HookConfig] = Field(
+        default_factory=list,
+        max_length=16,
+        description="What is done when something happens, by `chain hooks`, while that runs: docs/hooks.md.",
+    )
     network: NetworkConfig = NetworkConfig()

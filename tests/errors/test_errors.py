@@ -27,6 +27,7 @@ def test_message_is_as_expected(
     code = cli.run()
     out, err = capsys.readouterr()
     assert (code, out) == (ExitCode.CONFIG, "")
+    assert "a-secret" not in err
     assert not (tmp_path / "out").exists()
     golden.check(HERE / f"{Path(name).stem}.stderr", err)
 

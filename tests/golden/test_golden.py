@@ -68,6 +68,8 @@ def keys_of(model: type[BaseModel]) -> set[str]:
 
 
 def named_in(data: Any) -> set[str]:
+    if isinstance(data, list):
+        return set().union(*map(named_in, data))
     if not isinstance(data, dict):
         return set()
     return {f"{key}{below and '.'}{below}" for key, value in data.items() for below in {"", *named_in(value)}}

@@ -4,17 +4,20 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from chain.config.models import (
+    HOOK_EVENTS,
     Config,
     DnsConfig,
     EndpointText,
     EntryConfig,
     GroupConfig,
+    HookConfig,
     Host,
     Milliseconds,
     NetworkConfig,
     PublicKey,
     TimeOfWeek,
     UplinkConfig,
+    is_web_address,
     milliseconds,
     time_of_week,
 )
@@ -248,3 +251,29 @@ def test_what_only_a_balance_understands(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         GroupConfig.model_validate({"exits": ["a"], **fields})
     assert GroupConfig(exits=["a"], policy="balance", sticky="flow", weights={"a": 2}).sticky == "flow"
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("https://hooks.example.org/services/a?b=c", True),
+        ("http://user:password@[2001:db8::1]:8080", True),
+        ("https://127.0.0.1", True),
+        ("hooks.example.org/a", False),
+        ("ftp://hooks.example.org/a", False),
+        ("https:///a", False),
+        ("https://a:port/", False),
+        ("https://a:65536/", False),
+        ("https://[::1/", False),
+        ("https://a/b c", False),
+        ("https://a/\t", False),
+        ("https://é.example.org/", False),
+    ],
+)
+def test_a_url_can_be_posted_to_or_not(text: str, fits: bool) -> None:  # noqa: FBT001 - a case's outcome
+    assert is_web_address(text) is fits
+
+
+def test_a_hook_is_for_all_events_unless_it_names_some() -> None:
+    assert tuple(HookConfig(command=["true"]).events) == HOOK_EVENTS
+    assert HookConfig(command=["true"], events=["move"]).events == ["move"]

@@ -48,8 +48,8 @@ def test_each_example_names_the_schema_and_is_valid(example: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("client-key", "endpoints-missing", "entry", "everything-missing", "exits-empty", "groups", "l2tp-exit"),
-        *("names", "no-exit", "types", "unknown-keys", "unknown-kind", "wireguard-exit"),
+        *("client-key", "endpoints-missing", "entry", "everything-missing", "exits-empty", "groups", "hooks"),
+        *("l2tp-exit", "names", "no-exit", "types", "unknown-keys", "unknown-kind", "wireguard-exit"),
     ],
 )
 def test_what_loading_refuses_fails_here_too(name: str) -> None:
