@@ -86,12 +86,13 @@ def of_folder(file: Path | None, engine: Engine) -> tuple[Loaded | None, list[Fi
         return None, found
     found.append(Finding("configuration", "ok", f"{project.file}, with {', '.join(loaded.config.exits)}"))
     clients = [client.name for client in loaded.topology.state.clients]
-    mounted = sum(len(exit_.secrets) for exit_ in loaded.topology.exits) + len(clients)
+    webhooks = [hook for hook in loaded.config.hooks if hook.webhook]
+    needed = sum(len(exit_.secrets) for exit_ in loaded.topology.exits) + len(clients) + len(webhooks)
     found += _tried(
         "secrets",
         lambda: check_secrets(loaded),
-        f"{mounted} found, none open to everybody",
-        "exits can't dial without them, and they are for nobody else's eyes",
+        f"{needed} found, none open to everybody",
+        "exits and hooks need them, and they are for nobody else's eyes",
     )
     found += [checks.crowded(names) for names in checks.neighbours(loaded.config, crowding(project, loaded.config))]
     why = "`chain up` writes run/ and makes keys"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from chain import topology
 from chain.api.project import is_missing, is_there
 from chain.config import loader
-from chain.config.models import is_server
+from chain.config.models import is_server, is_web_address
 from chain.engine import images as image_store
 from chain.errors import ChainError, ExitCode, Problem
 from chain.exits import REGISTRY, SETTINGS
@@ -20,7 +20,7 @@ from chain.secret import MOST_BYTES, is_wireguard_key, read_secret
 from chain.topology import SecretMount
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from ipaddress import IPv4Network
     from pathlib import Path
 
@@ -29,6 +29,26 @@ if TYPE_CHECKING:
     from chain.engine.connection import Engine
     from chain.engine.images import Image
     from chain.topology import ExternalNetwork, Topology
+
+
+# What a secret may have to be, beyond one line of text: a test, and what to say of one that fails it.
+FORMS: dict[str, tuple[Callable[[str], bool], str, str]] = {
+    "wireguard-key": (
+        is_wireguard_key,
+        "this is no WireGuard key",
+        "44 characters of base64, the last one '=', nothing else",
+    ),
+    "host": (
+        lambda text: is_server(text.strip()),
+        "this is no server's name or address",
+        "a name or an IPv4 address, without a port",
+    ),
+    "web-address": (
+        lambda text: is_web_address(text.strip()),
+        "this is no URL of http or https",
+        "https://NAME/…, as the service that is to be told gives it",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -141,7 +161,13 @@ def _stamp(path: Path) -> str:
 
 def check_secrets(loaded: Loaded) -> None:
     """Read every secret once, to say all that is wrong with them before anything is touched. Raises ChainError."""
-    problems = [*_exits_secrets(loaded), *_clients_secrets(loaded), *_generated(loaded), *_open_folders(loaded.project)]
+    problems = [
+        *_exits_secrets(loaded),
+        *_clients_secrets(loaded),
+        *_generated(loaded),
+        *problems_with_webhooks(loaded),
+        *_open_folders(loaded.project),
+    ]
     if problems:
         raise ChainError(problems, ExitCode.CONFIG)
 
@@ -193,6 +219,15 @@ def _clients_secrets(loaded: Loaded) -> list[Problem]:
     return problems
 
 
+def problems_with_webhooks(loaded: Loaded) -> list[Problem]:
+    """Examine the files that hold the URLs of hooks."""
+    problems: list[Problem] = []
+    for number, hook in enumerate(loaded.config.hooks, 1):
+        if hook.webhook and (problem := problem_with_secret(loaded.project.root / hook.webhook.file, "web-address")):
+            problems.append(replace(problem, what=f"{problem.what} (hook {number}: the URL that it posts to)"))
+    return problems
+
+
 def _generated(loaded: Loaded) -> list[Problem]:
     """Examine the keys that `chain` made itself, but for those that the present clients share with the entry."""
     project = loaded.project
@@ -241,10 +276,10 @@ def problem_with_secret(path: Path, form: str = "text", limit: int = MOST_BYTES)
         return error.problems[0]
     if len(secret.reveal().encode()) > limit:
         return Problem(str(path), f"this secret is longer than {limit} bytes", "is it really this one's value?")
-    if form == "wireguard-key" and not is_wireguard_key(secret.reveal()):
-        return Problem(str(path), "this is no WireGuard key", "44 characters of base64, the last one '=', nothing else")
-    if form == "host" and not is_server(secret.reveal().strip()):
-        return Problem(str(path), "this is no server's name or address", "a name or an IPv4 address, without a port")
+    if form in FORMS:
+        fits, what, hint = FORMS[form]
+        if not fits(secret.reveal()):
+            return Problem(str(path), what, hint)
     if path.stat().st_mode & stat.S_IRWXO:
         hint = f"chmod 600 {path}, or 640 where its group is to read it too"
         return Problem(str(path), "everybody on this machine has access to this secret", hint)

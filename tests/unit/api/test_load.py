@@ -96,6 +96,25 @@ def test_a_client_without_the_key_that_it_shares_with_the_entry_is_found(project
     check_secrets(load(project, ENGINE))
 
 
+def test_the_url_of_a_hook_is_a_secret_like_others(project: Project) -> None:
+    write(project, *ROLES)
+    names = ("missing", "open", "no_url", "good")
+    hooks = "".join(f"  - webhook: {{file: secrets/{name}}}\n" for name in names)
+    project.file.write_text(f"{project.file.read_text()}hooks:\n  - command: [none]\n{hooks}")
+    write(project, "open", "good", value="https://hooks.example.org/T0K3N\n")
+    write(project, "no_url", value="hooks.example.org/T0K3N\n")
+    (project.secrets / "open").chmod(0o644)
+    with pytest.raises(ChainError) as refused:
+        check_secrets(load(project, ENGINE))
+    root = f"{project.root}/secrets"
+    assert "T0K3N" not in str(refused.value)
+    assert [str(problem).splitlines()[0] for problem in refused.value.problems] == [
+        f"{root}/missing: this secret's file is missing (hook 2: the URL that it posts to)",
+        f"{root}/open: everybody on this machine has access to this secret (hook 3: the URL that it posts to)",
+        f"{root}/no_url: this is no URL of http or https (hook 4: the URL that it posts to)",
+    ]
+
+
 def test_keys_that_chain_made_and_folders_are_not_for_everybody(project: Project) -> None:
     write(project, *ROLES)
     write_atomic(project.entry_key, KEY, 0o644)
