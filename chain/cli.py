@@ -355,7 +355,7 @@ def events(
 
     loaded, engine = _load(file)
     with _until_interrupted():
-        for event in steer.events(loaded, engine, follow=follow):
+        for event in steer.events(loaded, engine, Terminal(), follow=follow):
             typer.echo(json.dumps(event, ensure_ascii=False) if as_json else show.event(event))
 
 

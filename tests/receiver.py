@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HANG, DRIP, NONSENSE = -1, -2, -3  # in the place of a status
+SECONDS = 30.0  # that a busy machine may take
 
 
 @dataclass
@@ -30,9 +31,15 @@ class Receiver:
     answers: list[int]  # one after the other; the last one again and again
     came: list[tuple[str, Mapping[str, str], bytes]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)  # for what hangs
+    news: threading.Condition = field(default_factory=threading.Condition)
 
     def next_answer(self) -> int:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def wait_for(self, count: int) -> None:
+        """Wait until it was posted to so many times."""
+        with self.news:
+            assert self.news.wait_for(lambda: len(self.came) >= count, SECONDS), f"{len(self.came)} of {count} came"
 
 
 @contextmanager
@@ -43,7 +50,9 @@ def receiving(*answers: int, certificate: Path | None = None) -> Iterator[Receiv
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            found.came.append((self.path, dict(self.headers.items()), body))
+            with found.news:
+                found.came.append((self.path, dict(self.headers.items()), body))
+                found.news.notify_all()
             match found.next_answer():
                 case status if status == HANG:
                     found.released.wait()

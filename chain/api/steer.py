@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chain.api.exits import config_of
 from chain.api.preflight import check_owner
+from chain.engine.connection import lost
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from chain.api.load import Loaded
+    from chain.api.progress import Progress
     from chain.engine.connection import Engine
 
-LOOK_SECONDS = 1.0  # between two looks of one who follows
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between two attempts to follow an entry's events
+
+
+class Place(NamedTuple):
+    """How far the events of one entry were read. The next entry's numbers may be lower, where a clock was set back."""
+
+    entry: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an entry told of events, in their order."""
+
+    entry: int
+    events: tuple[dict[str, Any], ...]
+
+    def beyond(self, place: Place | None) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """Give those that were not read yet, each with the place behind it."""
+        for event in self.events:
+            if place is None or place.entry != self.entry or place.number < event["number"]:
+                yield Place(self.entry, event["number"]), event
+
+    @property
+    def end(self) -> Place:
+        """Give the place behind all of them."""
+        return Place(self.entry, max((event["number"] for event in self.events), default=self.entry))
 
 
 def switch(loaded: Loaded, engine: Engine, group: str, exit_: str | None) -> None:
@@ -42,17 +72,67 @@ def undrain(loaded: Loaded, engine: Engine, exit_: str) -> None:
     _ask(loaded, engine, "undrain", exit_)
 
 
-def events(loaded: Loaded, engine: Engine, *, follow: bool) -> Iterator[dict[str, Any]]:
+def events(loaded: Loaded, engine: Engine, progress: Progress, *, follow: bool) -> Iterator[dict[str, Any]]:
     """Give what happened since the entry's start, as far as it is remembered; and what happens. Raises ChainError."""
     check_owner(loaded, engine)
-    since = 0
+    answer = engine.ask_entry(loaded.topology.name, "events", "0")
+    yield from answer["events"]
+    if follow:
+        so_far = _told(answer)
+        if so_far is None:
+            problem = Problem("entry", "it is of an older version, which tells no events as they happen", "`chain up`")
+            raise ChainError(problem, ExitCode.NOT_RUNNING)
+        place = so_far.end
+        for told in listen(loaded, engine, progress):
+            for reached, event in told.beyond(place):
+                yield event
+                place = reached
+
+
+def listen(
+    loaded: Loaded, engine: Engine, progress: Progress, pause: Callable[[float], object] = time.sleep
+) -> Iterator[Told]:
+    """Give what the entry tells, forever: what it remembers, first and whenever it was away, and what happens.
+
+    An entry or an engine that is away is waited for. Raises ChainError (CONFIG) where the chain is another folder's.
+    """
+    wait, away = FIRST_PAUSE, False
     while True:
-        for event in engine.ask_entry(loaded.topology.name, "events", str(since))["events"]:
-            since = event["number"]
-            yield event
-        if not follow:
-            return
-        time.sleep(LOOK_SECONDS)
+        with _bearing_with_engine(), contextlib.closing(engine.follow_entry(loaded.topology.name)) as answers:
+            check_owner(loaded, engine)
+            for answer in answers:
+                if told := _told(answer):
+                    if away:
+                        progress.note("the entry can be asked again")
+                    wait, away = FIRST_PAUSE, False
+                    yield told
+        if wait > FIRST_PAUSE and not away:  # it went, and was not there a moment later either
+            away = True
+            progress.note("the entry can't be asked; waiting until it can (`chain status` shows why)")
+        pause(wait)
+        wait = min(2 * wait, LONGEST_PAUSE)
+
+
+@contextlib.contextmanager
+def _bearing_with_engine() -> Iterator[None]:
+    """Go on after what an engine does that ends, starts, or is not there yet."""
+    try:
+        yield
+    except ChainError as error:
+        if error.code is not ExitCode.ENGINE:
+            raise
+    except Exception as error:
+        if lost(error) is None:
+            raise
+
+
+def _told(answer: Mapping[str, Any]) -> Told | None:
+    """Read one line of the entry. None: it is of no use, or says that the entry can't be asked."""
+    match answer:
+        case {"entry": int(entry), "events": list(events)}:
+            usable = [event for event in events if isinstance(event, dict) and isinstance(event.get("number"), int)]
+            return Told(entry, tuple(usable))
+    return None
 
 
 def _ask(loaded: Loaded, engine: Engine, verb: str, exit_: str) -> None:

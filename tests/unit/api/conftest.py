@@ -15,7 +15,7 @@ from chain.engine.connection import ContainerState, Engine
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from docker.models.containers import Container
 
@@ -43,6 +43,7 @@ class ScriptedEngine(Engine):
         self.watched: list[str] = []
         self.measured: Measurement | None = None
         self.ordered: list[Order] = []
+        self.told: list[Iterable[dict[str, Any]]] = []  # what the entry tells of events, each time that it is followed
 
     def entry(self, chain: str) -> Container | None:
         return SimpleNamespace(name=chain) if self.statuses[0] else None
@@ -65,6 +66,11 @@ class ScriptedEngine(Engine):
     def watch_exit(self, chain: str, name: str, seconds: float) -> Generator[dict[str, Any] | None, None, None]:  # noqa: ARG002 - likewise
         self.watched.append(name)
         yield from self.exit_statuses[name]
+
+    def follow_entry(self, chain: str) -> Generator[dict[str, Any], None, None]:  # noqa: ARG002 - likewise
+        if not self.told:
+            raise KeyboardInterrupt
+        yield from self.told.pop(0)
 
     def measure(self, chain: str, name: str, order: Order, progress: Callable[[str], None]) -> Measurement:  # noqa: ARG002 - likewise
         assert self.measured is not None
