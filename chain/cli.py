@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -357,6 +358,17 @@ def events(
     with _until_interrupted():
         for event in steer.events(loaded, engine, Terminal(), follow=follow):
             typer.echo(json.dumps(event, ensure_ascii=False) if as_json else show.event(event))
+
+
+@app.command()
+def hooks(*, file: FileOption = None) -> None:
+    """Run the hooks of chain.yaml when something happens, until Ctrl-C. No other command runs them."""
+    from chain.api import hooks as running
+
+    loaded, engine = _load(file)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which is how a service is told to end
+    with _until_interrupted():
+        running.run(loaded, engine, Terminal())
 
 
 @app.command()
