@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chain.contract import Client
+from chain.contract import STATE_FILE, Client, to_json
 from chain.node import entry
 
 if TYPE_CHECKING:
@@ -35,3 +36,30 @@ def test_a_client_whose_key_is_missing_is_kept_out_and_the_others_come_in(
         "entry: client laptop is kept out: this secret's file is missing\n"
         "entry: client tv is kept out: its preshared key is malformed\n"
     )
+
+
+def test_who_follows_events_does_not_stand_in_the_way_of_an_agent_that_hangs(
+    built: Callable[[str], Topology], minimal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entry, "CONFIG_DIR", str(tmp_path))
+    monkeypatch.setattr(entry, "SILENCE", 0.05)
+    (tmp_path / STATE_FILE).write_text(to_json(built(minimal).state))
+
+    async def scene() -> None:
+        found = entry.Entry()
+        began = found._began
+        found._events.extend({"number": began + step} for step in (1, 2, 3))
+        rest = {"entry": began, "events": [{"number": began + 3}]}
+        pipe = asyncio.subprocess.PIPE
+        mute = found._agent = await asyncio.create_subprocess_exec("sleep", "3600", stdin=pipe, stdout=pipe)
+        try:
+            assert await found._events_since(began + 2) == rest
+            assert found._questions == 0
+            found._agent_rules = True
+            assert await found._events_since(began + 2) == rest
+            assert found._questions == 1
+        finally:
+            mute.kill()
+            await mute.wait()
+
+    asyncio.run(scene())
