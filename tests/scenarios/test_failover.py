@@ -125,6 +125,39 @@ def test_what_happened_is_told(quick: Chain) -> None:
     assert "by hand" in quick.run("events").stdout
 
 
+def test_hooks_are_told_what_happens_while_they_are_run(quick: Chain, ground: Ground) -> None:
+    usual, told = quick.file.read_text(), quick.folder / "told"
+    hook = {"events": ["drain", "undrain"], "command": ["sh", "-c", "cat >>told"]}
+    quick.file.write_text(yaml.safe_dump(yaml.safe_load(usual) | {"hooks": [hook]}, sort_keys=False))
+
+    def drain() -> None:
+        for command in ("drain", "undrain"):
+            quick.run(command, "oslo")
+
+    def all_told(wanted: int) -> bool:
+        return told.exists() and len(told.read_text().splitlines()) == wanted
+
+    try:
+        with quick.start("hooks") as running:
+            eventually((quick.folder / "run" / "hooks.json").exists, 60 * ground.patience, "they listen")
+            drain()
+            eventually(partial(all_told, 2), 60 * ground.patience, "both are told")
+            running.terminate()
+        assert running.returncode == 0
+        drain()  # while nobody listens
+        with quick.start("hooks") as running:
+            eventually(partial(all_told, 4), 60 * ground.patience, "these are told too, and no other once more")
+            running.terminate()
+        assert running.returncode == 0
+        entry = quick.container("entry")
+        eventually(lambda: "follow" not in docker("top", entry), 30 * ground.patience, "nothing stays in the entry")
+    finally:
+        quick.file.write_text(usual)
+    events = [json.loads(line) for line in told.read_text().splitlines()]
+    assert [event["event"] for event in events] == ["drain", "undrain"] * 2
+    assert {(event["chain"], event["exit"], event["cause"]) for event in events} == {(quick.name, "oslo", "by hand")}
+
+
 def test_a_balance_shares_as_its_weights_say(quick: Chain, ground: Ground) -> None:
     config = yaml.safe_load(quick.file.read_text())
     shared = {"exits": ["paris", "oslo"], "policy": "balance", "weights": {"paris": 3, "oslo": 1}}
