@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,18 @@ def test_what_happened_is_told(quick: Chain) -> None:
     assert "by hand" in quick.run("events").stdout
 
 
+@contextmanager
+def listening(chain: Chain) -> Iterator[None]:
+    """Run the chain's hooks meanwhile."""
+    process = chain.start("hooks")
+    try:
+        yield
+    finally:
+        process.terminate()
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+
+
 def test_hooks_are_told_what_happens_while_they_are_run(quick: Chain, ground: Ground) -> None:
     usual, told = quick.file.read_text(), quick.folder / "told"
     hook = {"events": ["drain", "undrain"], "command": ["sh", "-c", "cat >>told"]}
@@ -138,17 +151,13 @@ def test_hooks_are_told_what_happens_while_they_are_run(quick: Chain, ground: Gr
         return told.exists() and len(told.read_text().splitlines()) == wanted
 
     try:
-        with quick.start("hooks") as running:
+        with listening(quick):
             eventually((quick.folder / "run" / "hooks.json").exists, 60 * ground.patience, "they listen")
             drain()
             eventually(partial(all_told, 2), 60 * ground.patience, "both are told")
-            running.terminate()
-        assert running.returncode == 0
         drain()  # while nobody listens
-        with quick.start("hooks") as running:
+        with listening(quick):
             eventually(partial(all_told, 4), 60 * ground.patience, "these are told too, and no other once more")
-            running.terminate()
-        assert running.returncode == 0
         entry = quick.container("entry")
         eventually(lambda: "follow" not in docker("top", entry), 30 * ground.patience, "nothing stays in the entry")
     finally:
