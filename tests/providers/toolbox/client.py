@@ -182,10 +182,16 @@ def ask(server: str, name: str, kind: int, how: str = "udp") -> bytes:
             answer = stream.read(*struct.unpack("!H", stream.read(2)))
     else:
         channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        channel.settimeout(30)
+        channel.settimeout(5)  # as usual, before one asks again
         channel.connect((server, 53))
-        channel.send(question)
-        answer = channel.recv(2048)
+        for left in reversed(range(8)):
+            channel.send(question)
+            try:
+                answer = channel.recv(2048)
+                break
+            except TimeoutError:
+                if not left:
+                    raise
     count = struct.unpack_from("!H", answer, 6)[0]
     # The data comes after the compressed name, type, class, time to live and length.
     start = len(question) + 12
