@@ -66,6 +66,19 @@ def send(source: str, target: str, port: str, count: str, mark: str = "0") -> No
     print(sent)
 
 
+def exchange(source: str, target: str, port: str, count: str) -> None:
+    """Send datagrams and take as many answers; say how many came. None of them finds its port closed."""
+    channel = open_udp(source)
+    channel.settimeout(SECONDS)
+    came = 0
+    for _ in range(int(count)):
+        channel.sendto(b"x", (target, int(port)))
+    with contextlib.suppress(TimeoutError):
+        while came < int(count):
+            came += bool(channel.recv(100))
+    print(came)
+
+
 def ask(source: str, target: str, port: str) -> None:
     """Send a datagram again and again until it is answered or refused; print the answer."""
     channel = open_udp(source)
@@ -180,6 +193,7 @@ if __name__ == "__main__":
     verbs: dict[str, Callable[..., None]] = {
         "serve": serve,
         "send": send,
+        "exchange": exchange,
         "ask": ask,
         "connect": connect,
         "hold": hold,
