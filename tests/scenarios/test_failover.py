@@ -12,7 +12,7 @@ import yaml
 from faults import dropping
 from gaps import Stopwatch
 from leaks import assert_no_leak
-from scene import Chain, capturing, new_token
+from scene import PATIENT, Chain, capturing, new_token
 from world import World, docker, eventually
 
 if TYPE_CHECKING:
@@ -55,7 +55,10 @@ def all_good(chain: Chain) -> bool:
 
 @pytest.fixture
 def watch(quick: Chain, world: World, ground: Ground) -> Iterator[Stopwatch]:
-    """A client's stream, new flows and idle connections by the first exit; all is well."""
+    """A client's stream, new flows and idle connections by the first exit; all is well, hiccups apart."""
+    usual = quick.file.read_text()
+    quick.file.write_text(yaml.safe_dump(yaml.safe_load(usual) | {"failover": PATIENT}, sort_keys=False))
+    quick.up()
     eventually(partial(all_good, quick), 120 * ground.patience, "both exits are good")
     quick.run("switch", "default", "paris")
     quick.run("switch", "default")
@@ -63,6 +66,8 @@ def watch(quick: Chain, world: World, ground: Ground) -> Iterator[Stopwatch]:
     with Stopwatch(world, new_token(), 500 if ground.patience == 1 else 40, IDLE) as begun:
         eventually(lambda: begun.look()["idle"] == IDLE, 60 * ground.patience, "all connections are open")
         yield begun
+    quick.file.write_text(usual)
+    quick.up()
 
 
 IDLE = 30
