@@ -367,7 +367,7 @@ CONNECT = """\
 import asyncio, sys
 from chain.node.probe import connect
 async def scene():
-    reader, writer = await asyncio.wait_for(connect(sys.argv[1], int(sys.argv[2]), sys.argv[3]), 5)
+    reader, writer = await asyncio.wait_for(connect(sys.argv[1], int(sys.argv[2]), sys.argv[3]), 2)
     print((await reader.read(100)).decode())
     writer.close()
 try:

@@ -73,6 +73,7 @@ def is_closed(chain: Chain) -> bool:
     return state.count('"') == 2  # one exit's interface
 
 
+@pytest.mark.rare  # it is waited for half a minute; tests/netns tries it with the supervisor alone
 def test_an_agent_that_hangs_is_replaced(chain: Chain, world: World, ground: Ground) -> None:
     before = ends(chain)
     kill_program(chain.container("entry"), "chain.agent", world, "STOP")

@@ -267,7 +267,7 @@ def test_up_names_the_cause_and_what_to_try(oslo: Exit, chain: Chain, tell: Tell
     config["groups"] = {"default": {"exits": ["oslo"]}}
     try:
         chain.file.write_text(yaml.safe_dump(config, sort_keys=False))
-        done = chain.run("up", "--wait", "60", check=False)
+        done = chain.run("up", "--wait", "25", check=False)
     finally:
         chain.file.write_text(before)
         chain.up()

@@ -101,7 +101,7 @@ def with_barriers(
     cases: list[set[str]], world: World, chain: Chain, ground: Ground, tell: Callable[[str], None]
 ) -> dict[tuple[str, ...], dict[str, int]]:
     """Count tokens outside, with only these barriers kept in each case."""
-    restarts = min(3, repeats(ground))
+    restarts = min(2, repeats(ground))
     try:
         table = {tuple(sorted(kept)): leaked_through(world, chain, ground, kept, restarts) for kept in cases}
     finally:
