@@ -175,6 +175,7 @@ def main() -> None:
     # A provider that was killed and started again keeps its network namespace, and what its kernel held.
     run("ip", "xfrm", "state", "flush")
     run("ip", "xfrm", "policy", "flush")
+    Path("/run/xl2tpd.pid").unlink(missing_ok=True)  # it may be another program's number by now
     daemons = [subprocess.Popen(["charon-systemd"])]
     deadline = time.monotonic() + LISTEN_SECONDS
     while subprocess.run(["swanctl", "--load-all", "--file", "/run/swanctl.conf"], check=False).returncode:
