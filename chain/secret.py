@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PLACEHOLDER = "CHANGE-ME"
-MOST_BYTES = 4096  # of any secret's file
+MOST_BYTES = 4096  # of a secret's file
+MOST_BYTES_OF_DOCUMENT = 256 * 1024  # of one with many lines, such as a provider's settings with keys in them
 
 _WIREGUARD_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 
@@ -50,16 +51,17 @@ def is_wireguard_key(text: str) -> bool:
     return _WIREGUARD_KEY.fullmatch(text) is not None
 
 
-def read_secret(path: Path) -> Secret:
-    """Read one credential; a single newline at the end of the file is not part of the value.
+def read_secret(path: Path, *, document: bool = False) -> Secret:
+    """Read one credential; a single newline at the end of the file is not part of the value. `document`: of many lines.
 
-    Raises ChainError (CONFIG) when the file is missing, unreadable, not UTF-8, empty, of several lines, or still the
-    example's placeholder.
+    Raises ChainError (CONFIG) when the file is missing, unreadable, not UTF-8, empty, of several lines though it is no
+    document, or still the example's placeholder.
     """
+    form = "the whole file" if document else "one line"
     try:
-        value = read_regular(path, MOST_BYTES).decode()
+        value = read_regular(path, MOST_BYTES_OF_DOCUMENT if document else MOST_BYTES).decode()
     except FileNotFoundError:
-        raise _error(path, "this secret's file is missing", "write the value into it: one line, mode 0600") from None
+        raise _error(path, "this secret's file is missing", f"write the value into it: {form}, mode 0600") from None
     except PermissionError:
         raise _error(
             path,
@@ -69,13 +71,13 @@ def read_secret(path: Path) -> Secret:
     except (OSError, UnicodeDecodeError) as error:
         # Without `from None` the decoder's exception would carry the secret's bytes.
         reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise _error(path, f"this secret's file can't be used: {reason}", "write the value as text, one line") from None
+        raise _error(path, f"this secret's file can't be used: {reason}", f"write the value as text, {form}") from None
     value = value.removesuffix("\n").removesuffix("\r")
     if not value:
-        raise _error(path, "this secret's file is empty", "write the value into it: one line")
+        raise _error(path, "this secret's file is empty", f"write the value into it: {form}")
     if value.strip() == PLACEHOLDER:
         raise _error(path, f"this secret still says {PLACEHOLDER}", "replace it with the real value")
-    if "\0" in value or "\n" in value:
+    if not document and ("\0" in value or "\n" in value):
         raise _error(path, "this secret has more than one line", "one file holds one value on one line")
     return Secret(value)
 

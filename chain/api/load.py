@@ -6,6 +6,7 @@ import os
 import stat
 from collections import Counter
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from chain import topology
@@ -192,8 +193,8 @@ def _exits_secrets(loaded: Loaded, names: Collection[str] | None = None) -> list
             path = loaded.project.root / secret.path
             spec = specs[exit_.name, secret.role]
             problem = problem_with_secret(path, spec.form, spec.limit)
+            about = f"exit {exit_.name}: {spec.about}"
             if problem:
-                about = f"exit {exit_.name}: {spec.about}"
                 hint = problem.hint
                 if not is_there(path) and spec.override is None:
                     plain = f"secrets/{secret.role}"
@@ -202,6 +203,11 @@ def _exits_secrets(loaded: Loaded, names: Collection[str] | None = None) -> list
                     elif is_there(loaded.project.root / plain):
                         hint += f"; {plain} is there, but more than one exit has such a secret: rename it for its own"
                 problems.append(Problem(problem.where, f"{problem.what} ({about})", hint))
+            elif spec.examine:
+                value = read_secret(path, document=spec.form == "document").reveal()
+                for fault in spec.examine(value, datetime.now(UTC)):
+                    where = f"{path}:{fault.line}" if fault.line else str(path)
+                    problems.append(Problem(where, f"{fault.what} ({about})", fault.hint))
     return problems
 
 
@@ -271,7 +277,7 @@ def check_entry_key(loaded: Loaded) -> None:
 def problem_with_secret(path: Path, form: str = "text", limit: int = MOST_BYTES) -> Problem | None:
     """Say what is wrong with one secret's file, or nothing. Never says what is in it."""
     try:
-        secret = read_secret(path)
+        secret = read_secret(path, document=form == "document")
     except ChainError as error:
         return error.problems[0]
     if len(secret.reveal().encode()) > limit:

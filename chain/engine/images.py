@@ -23,7 +23,7 @@ _OUT_OF_REACH = re.compile(
 )
 
 PACKAGE = Path(__file__).resolve().parent.parent
-RUNTIME = ("__init__.py", "contract.py", "errors.py", "secret.py", "node", "agent")
+RUNTIME = ("__init__.py", "contract.py", "errors.py", "ovpn.py", "secret.py", "node", "agent")
 # Programs that are built once, each in an image that nothing runs from. A recipe takes one by this build argument.
 PROGRAMS = {"WIREGUARD_GO": "wireguard-go", "XRAY": "xray-core"}
 BASE = "debian:trixie-slim"

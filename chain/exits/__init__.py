@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from chain.exits.direct import Direct
 from chain.exits.l2tp import L2tp
+from chain.exits.openvpn import OpenVpn
 from chain.exits.wireguard import WireGuard
 from chain.exits.xray import Xray
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from chain.config.models import ExitConfig
     from chain.exits.base import ExitKind
 
-_KINDS: tuple[ExitKind, ...] = (L2tp(), WireGuard(), Xray(), Direct())
+_KINDS: tuple[ExitKind, ...] = (L2tp(), WireGuard(), OpenVpn(), Xray(), Direct())
 
 REGISTRY: dict[str, ExitKind] = {kind.name: kind for kind in _KINDS}
 SETTINGS: dict[str, type[ExitConfig]] = {kind.name: kind.settings for kind in _KINDS}

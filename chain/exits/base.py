@@ -6,18 +6,34 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
     from chain.config.models import ExitConfig
 
 
 @dataclass(frozen=True)
+class Fault:
+    """What is wrong with a secret, without a word of it; in which line (0: in none), and what to do."""
+
+    line: int
+    what: str
+    hint: str
+
+
+@dataclass(frozen=True)
 class SecretSpec:
-    """A credential of an exit: `role` is its file's name and its name inside the container."""
+    """A credential of an exit: `role` is its file's name and its name inside the container.
+
+    A `document` has many lines. `examine` finds what is wrong with a value that has its form, at a time.
+    """
 
     role: str
     about: str
-    form: Literal["text", "wireguard-key", "host"] = "text"
+    form: Literal["text", "wireguard-key", "host", "document"] = "text"
     override: str | None = None  # the file that chain.yaml names instead
     limit: int = 1024  # bytes
+    examine: Callable[[str, datetime], Iterable[Fault]] | None = None
 
 
 @dataclass(frozen=True)

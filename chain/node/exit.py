@@ -21,7 +21,6 @@ from chain.contract import (
     MARK_CAPTURED,
     MARK_PROBE,
     MARK_TUNNEL,
-    SECRETS_DIR,
     SETTINGS_FILE,
     ExitReport,
     ExitSettings,
@@ -39,7 +38,6 @@ from chain.node.reports import Reports
 from chain.node.resolve import ResolveError, resolve
 from chain.node.run import WORST_METRIC, CommandError, interface_with, interfaces, ip_batch, network_of, nft, run
 from chain.node.supervise import log
-from chain.secret import read_secret
 
 if TYPE_CHECKING:
     from chain.node.kinds.base import Kind
@@ -85,13 +83,14 @@ class Exit:
         self._opened = math.inf  # when the tunnel was opened for traffic, on the monotonic clock
         self._sequence = 0
         self._kind: Kind
+        self._rules: lock.UplinkRules  # of that kind, as they are in force
         self._broken: asyncio.Future[None]  # a state of the lock that could not be brought about
         self._reporters: list[Reporter] = []
 
     async def run(self) -> None:
         """Run until cancelled; hangs up and stays locked when it is."""
         self._find_interfaces()
-        secrets = {role: read_secret(Path(SECRETS_DIR, name)) for role, name in self._settings.secrets.items()}
+        secrets = kinds.read_secrets(self._settings)
         caps.drop(caps.CAP_DAC_OVERRIDE)
         self._kind = kinds.create(self._settings, secrets)
         self._load_lock()
@@ -148,6 +147,7 @@ class Exit:
         self._uplink = uplink
 
     def _load_lock(self) -> None:
+        self._rules = self._kind.rules
         nft(
             lock.exit_lock(
                 self._settings,
@@ -155,7 +155,7 @@ class Exit:
                 uplink=self._uplink,
                 way=lock.Way(self._way_out, self._kind.capture, self._kind.refused),
                 server=self._server,
-                rules=self._kind.rules,
+                rules=self._rules,
                 ready=self._parent_up,
             )
         )
@@ -337,7 +337,7 @@ class Exit:
             server = await resolve(name, self._settings.bootstrap_dns) if name else None
         except ResolveError as error:
             raise DialError(causes.NAME.found(reasons=error)) from None
-        if server != self._server:
+        if (server, self._kind.rules) != (self._server, self._rules):
             self._server = server
             self._load_lock()
         tunnel = await self._kind.dial(server or "")

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from chain.contract import SECRETS_DIR, Measurement, Order, from_json, printable, to_json
+from chain.contract import Measurement, Order, from_json, printable, to_json
 from chain.errors import ChainError
 from chain.node import caps, control, kinds
 from chain.node.exit import load
 from chain.node.probe import largest, mtu_of, ping
 from chain.node.resolve import CLASS_CHAOS, CLASS_IN, PORT, TYPE_A, TYPE_TXT, addresses_in, question, texts_in
-from chain.secret import read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -49,7 +48,7 @@ def report() -> int:
         order = from_json(Order, sys.stdin.readline())
         target = _target()
         settings = load()
-        given = {role: read_secret(Path(SECRETS_DIR, name)) for role, name in settings.secrets.items()}
+        given = kinds.read_secrets(settings)
         caps.drop(caps.CAP_DAC_OVERRIDE)
         asyncio.run(_while_wanted(_measure(kinds.create(settings, given), target, order)))
     except (ChainError, OSError, RuntimeError, ValueError) as error:

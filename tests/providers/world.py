@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from chain.api import keys
 from chain.api.project import write_atomic
@@ -37,6 +37,17 @@ if TYPE_CHECKING:
     from chain.engine.connection import Engine
     from chain.engine.images import Image
 
+_SIGNING = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 PROVIDERS = Path(__file__).resolve().parent
 
 
@@ -103,6 +114,10 @@ class Site:
     def l2tp(self) -> Provider:
         return self._provider("provider-l2tp", 20)
 
+    @property
+    def openvpn(self) -> Provider:
+        return self._provider("provider-openvpn", 40)
+
     def moved(self, provider: Provider) -> str:
         """Give an address that this provider may move to."""
         net, _, number = provider.wan.rpartition(".")
@@ -134,6 +149,19 @@ WIREGUARD, WIREGUARD2, L2TP = TESTS.wireguard, TESTS.wireguard2, TESTS.l2tp
 
 RESOLVER = "resolver.example"  # what the internet's certificate for DNS over TLS shows
 XRAY_NAME = "xray.example"  # what the Xray provider's certificate shows, and the name that Reality borrows
+
+OPENVPN_NAME, OPENVPN_USER = "openvpn.example", "customer"
+_LOGIN = "auth-user-pass"
+_OWN = {"cert": "client.pem", "key": "client.key"}
+# The OpenVPN provider's ways in: what its files say, and which certificates and keys stand in them.
+OPENVPN_WAYS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "udp": (("proto udp", "port 1194", _LOGIN), {"tls-crypt": "static.key"}),
+    "tcp": (("proto tcp", "port 443", "key-direction 1"), {**_OWN, "tls-auth": "static.key"}),
+    # As for a server of ten years ago.
+    "old": (("proto udp", "port 1195", "cipher AES-256-CBC", "auth SHA1", "comp-lzo no", _LOGIN), {}),
+    "expired": (("proto udp", "port 1196", _LOGIN), {}),
+    "cipher": (("proto udp", "port 1197", "data-ciphers AES-256-GCM", _LOGIN), {}),
+}
 
 TUNNEL_NET = "10.66.0.0/24"
 TUNNEL_SERVER = "10.66.0.1"
@@ -200,9 +228,11 @@ class World:
     with_observer: bool = True  # a privileged container, which the demo has no use for
     with_names: bool = False  # a name server that knows the providers
     with_xray: bool = False
+    with_openvpn: bool = False
 
     def wanted_images(self) -> list[Image]:
-        folders = ["toolbox", *(["l2tp"] if self.with_l2tp else []), *(["xray"] if self.with_xray else [])]
+        others = {"l2tp": self.with_l2tp, "xray": self.with_xray, "openvpn": self.with_openvpn}
+        folders = ["toolbox", *(name for name, wanted in others.items() if wanted)]
         return list(images.describe(folders, PROVIDERS).values())
 
     def build(self, progress: Callable[[str], None] = lambda _: None) -> None:
@@ -243,8 +273,12 @@ class World:
 
     def providers(self) -> list[Provider]:
         wireguard = [self.site.wireguard, self.site.wireguard2] if self.with_wireguard else []
-        others = [*([self.site.l2tp] if self.with_l2tp else []), *([self.site.xray] if self.with_xray else [])]
-        return [*wireguard, *others]
+        others = {
+            self.site.l2tp: self.with_l2tp,
+            self.site.xray: self.with_xray,
+            self.site.openvpn: self.with_openvpn,
+        }
+        return [*wireguard, *(provider for provider, wanted in others.items() if wanted)]
 
     def set_names(self, addresses: Mapping[str, str]) -> None:
         """Say which addresses the name server gives from now on."""
@@ -334,16 +368,25 @@ class World:
             (self.folder / f"{provider.name}.json").write_text(json.dumps(settings))
 
     def _make_certificates(self) -> None:
-        """Make an authority for this run, and the certificate that the internet's resolver shows."""
-        folder = self.folder / "resolver"
+        """Make an authority for this run, and the certificates that servers show, and a client of one of them."""
+        folder, openvpn = self.folder / "resolver", self.folder / "openvpn"
         if folder.exists():
             return
         folder.mkdir()
+        openvpn.mkdir()
         authority, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
         authority_name = "authority.example"
         issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, authority_name)])
+        server, client = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
 
-        def certificate(name: str, of: ec.EllipticCurvePrivateKey, *, ca: bool = False, days: int = 365) -> bytes:
+        def certificate(
+            name: str,
+            of: ec.EllipticCurvePrivateKey,
+            *,
+            ca: bool = False,
+            days: int = 365,
+            usage: x509.ObjectIdentifier = server,
+        ) -> bytes:
             subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
             made = (
                 x509.CertificateBuilder(issuer, subject, of.public_key(), x509.random_serial_number())
@@ -352,12 +395,22 @@ class World:
                 .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
                 .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
             )
+            if not ca:
+                made = made.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+                made = made.add_extension(_SIGNING, critical=True)
             return made.sign(authority, hashes.SHA256()).public_bytes(Encoding.PEM)
 
-        (folder / "ca.pem").write_bytes(certificate(authority_name, authority, ca=True))
+        ca = certificate(authority_name, authority, ca=True)
+        (folder / "ca.pem").write_bytes(ca)
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         for file, name, days in (("resolver", RESOLVER, 365), ("xray", XRAY_NAME, 365), ("expired", XRAY_NAME, -1)):
             (folder / f"{file}.pem").write_bytes(private + certificate(name, key, days=days))
+        (openvpn / "ca.pem").write_bytes(ca)
+        (openvpn / "client.pem").write_bytes(certificate("customer.example", key, usage=client))
+        (openvpn / "client.key").write_bytes(private)
+        for file, days in (("server", 365), ("expired", -1)):
+            (openvpn / f"{file}.pem").write_bytes(private + certificate(OPENVPN_NAME, key, days=days))
+        (openvpn / "static.key").write_text(static_key())
 
     def _compose(self) -> dict[str, Any]:
         toolbox = images.describe(["toolbox"], PROVIDERS)["toolbox"].name
@@ -419,6 +472,8 @@ class World:
             services[self.site.l2tp.name] = self._l2tp_service()
         if self.with_xray:
             services[self.site.xray.name] = self._xray_service()
+        if self.with_openvpn:
+            services[self.site.openvpn.name] = self._openvpn_service()
         return {
             "services": services,
             "networks": {
@@ -458,6 +513,35 @@ class World:
             },
         }
 
+    def _openvpn_service(self) -> dict[str, Any]:
+        settings = {
+            "user": OPENVPN_USER,
+            "password": self.keys["password"],
+            "outside": self.site.openvpn.outside,
+            "routes": ["10.13.13.0"],
+            "folder": "/certificates",
+        }
+        (self.folder / "provider-openvpn.json").write_text(json.dumps(settings))
+        return {
+            "image": images.describe(["openvpn"], PROVIDERS)["openvpn"].name,
+            "pull_policy": "never",
+            "init": True,
+            "command": ["/settings.json"],
+            "cap_drop": ["ALL"],
+            "cap_add": ["NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE"],
+            "devices": ["/dev/net/tun:/dev/net/tun"],
+            "sysctls": {"net.ipv4.ip_forward": "1", "net.ipv4.conf.all.rp_filter": "0"},
+            "volumes": [
+                f"{self.folder}/provider-openvpn.json:/settings.json:ro",
+                f"{self.folder / 'openvpn'}:/certificates:ro",
+            ],
+            "stop_grace_period": "1s",
+            "networks": {
+                "wan": {"ipv4_address": self.site.openvpn.wan},
+                "internet": {"ipv4_address": self.site.openvpn.outside},
+            },
+        }
+
     def _l2tp_service(self) -> dict[str, Any]:
         account = self.l2tp_secrets()
         settings = {
@@ -485,6 +569,12 @@ class World:
                 "internet": {"ipv4_address": self.site.l2tp.outside},
             },
         }
+
+
+def static_key() -> str:
+    """Make a key as `openvpn --genkey secret` does."""
+    lines = "\n".join(secrets.token_hex(16) for _ in range(16))
+    return f"-----BEGIN OpenVPN Static key V1-----\n{lines}\n-----END OpenVPN Static key V1-----\n"
 
 
 def name_of(provider: Provider) -> str:
@@ -518,6 +608,22 @@ def xray_exit(world: World, fields: Mapping[str, Any]) -> dict[str, Any]:
         "uplink": {"network": provider.network, "gateway": provider.gateway},
         **{name: known[name] | value if name in known else value for name, value in fields.items()},
     }
+
+
+def openvpn_file(world: World, way: str, *, server: str = "", more: str = "") -> str:
+    """Give the file that the OpenVPN provider hands out for one of its ways in; `more` stands at its end."""
+    lines, blocks = OPENVPN_WAYS[way]
+    texts = [
+        f"<{name}>\n{(world.folder / 'openvpn' / file).read_text().strip()}\n</{name}>"
+        for name, file in {"ca": "ca.pem", **blocks}.items()
+    ]
+    head = ["client", "dev tun", f"remote {server or world.site.openvpn.wan}", "remote-cert-tls server", "verb 3"]
+    return "\n".join([*head, *lines, *texts, more]) + "\n"
+
+
+def openvpn_exit(provider: Provider, **fields: Any) -> dict[str, Any]:
+    """Give chain.yaml's fields for an exit at the OpenVPN provider; the rest stands in its file."""
+    return {"kind": "openvpn", "uplink": {"network": provider.network, "gateway": provider.gateway}, **fields}
 
 
 def l2tp_exit(provider: Provider) -> dict[str, Any]:

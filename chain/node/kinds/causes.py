@@ -408,4 +408,127 @@ NO_WIREGUARD = Cause(
     "`chain doctor` says whether the host's kernel has what it needs; `chain logs exit-NAME` shows more",
 )
 
+# OpenVPN
+
+OPENVPN_REFUSES = Cause(
+    "openvpn",
+    "openvpn-refuses",
+    "OpenVPN does not take this file: {line}",
+    "compare `secrets/…ovpn_config` with the provider's file; `chain logs exit-NAME` shows all that OpenVPN says",
+)
+OPENVPN_KEY_PASSWORD = Cause(
+    "openvpn",
+    "openvpn-key-password",
+    "the private key can't be opened: {reason}",
+    "compare `secrets/…ovpn_key_password` with what the provider says, then `chain up`",
+)
+OPENVPN_NO_ANSWER = Cause(
+    "openvpn",
+    "openvpn-no-answer",
+    "no answer from the server on {protocol} port {port}, where the file has {remotes} server(s) to try",
+    "check the server's address and port; a server also falls silent when <tls-auth> or <tls-crypt> is not its own, so"
+    " compare those with a new file of the provider's; or a network on the way blocks this port",
+)
+OPENVPN_HANDSHAKE = Cause(
+    "openvpn",
+    "openvpn-handshake",
+    "the server began to answer, and its TLS handshake did not come to an end ({line})",
+    "compare <cert>, <key> and <tls-auth> or <tls-crypt> with a new file of the provider's: servers say nothing about"
+    " those that they do not take; if it worked before, the way to the server loses packets",
+)
+OPENVPN_CONTROL_KEY = Cause(
+    "openvpn",
+    "openvpn-control-key",
+    "what the server sends is not sealed with this file's key ({line})",
+    "compare <tls-auth> or <tls-crypt>, and `key-direction` and `auth`, with a new file of the provider's",
+)
+OPENVPN_TLS = Cause(
+    "openvpn",
+    "openvpn-tls",
+    "TLS with the server does not come about ({line})",
+    "ask the provider for a new file: certificates, `tls-version-min` or `tls-cipher` do not fit the server any more",
+)
+OPENVPN_EXPIRED = Cause(
+    "openvpn",
+    "openvpn-expired",
+    "the server's certificate is out of date ({line})",
+    "look at the clock of the engine's host; if it is right, the provider has to renew the certificate",
+)
+OPENVPN_AUTHORITY = Cause(
+    "openvpn",
+    "openvpn-authority",
+    "the server's certificate is signed by nobody that <ca> names ({line})",
+    "take <ca> from a new file of the provider's; if it is the same, somebody on the way shows a certificate of theirs",
+)
+OPENVPN_NAME = Cause(
+    "openvpn",
+    "openvpn-name",
+    "the server's certificate is not one of such a server ({line})",
+    "compare `verify-x509-name` and `remote-cert-tls` with a new file of the provider's; if they are the same, somebody"
+    " else with a certificate of this provider's answers in the server's place",
+)
+OPENVPN_OWN_CERTIFICATE = Cause(
+    "openvpn",
+    "openvpn-own-certificate",
+    "the server refuses this file's certificate ({line})",
+    "ask the provider for a new file: <cert> may have expired, or been withdrawn",
+)
+OPENVPN_CREDENTIALS = Cause(
+    "openvpn",
+    "openvpn-credentials",
+    "the server refuses the user name or the password ({reason})",
+    "compare `secrets/…ovpn_username` and `…ovpn_password` with what the provider says, then `chain up`; many providers"
+    " have others for OpenVPN than for their site; or the account has ended, or has too many devices",
+)
+OPENVPN_CIPHER = Cause(
+    "openvpn",
+    "openvpn-cipher",
+    "the server and this file have no cipher in common ({line})",
+    "`cipher` or `data-ciphers` in the file, with what the provider names; without either AES-256-GCM, AES-128-GCM and"
+    " CHACHA20-POLY1305 are offered",
+)
+OPENVPN_COMPRESSION = Cause(
+    "openvpn",
+    "openvpn-compression",
+    "the server wants packets to be compressed, and the file does not ({line})",
+    "a line `comp-lzo no` or `compress` in the file, as the provider's other files may have it: what comes is then"
+    " unpacked, and nothing that is sent is ever compressed",
+)
+OPENVPN_OPTIONS = Cause(
+    "openvpn",
+    "openvpn-options",
+    "what the server sends for settings can't be used ({line})",
+    "`chain logs exit-NAME` shows all that OpenVPN says; it is for the provider to look at",
+)
+OPENVPN_NO_ADDRESS = Cause(
+    "openvpn",
+    "openvpn-no-address",
+    "the server let this exit in, but gave it no IPv4 address",
+    "it is for the provider to say why: its addresses may be used up, or there are IPv6 ones only",
+)
+OPENVPN_STOPPED = Cause(
+    "openvpn",
+    "openvpn-stopped",
+    "the server fell silent while the connection was made (last: {state})",
+    "the exit dials again by itself; if it stays so, the provider has to look",
+)
+OPENVPN_NO_TUN = Cause(
+    "openvpn",
+    "openvpn-no-tun",
+    "the tunnel's interface can't be made ({line})",
+    "the kernel of the engine's host needs the module tun; `chain doctor` says how to load it",
+)
+OPENVPN_ENDED = Cause(
+    "openvpn",
+    "openvpn-ended",
+    "the server ended the connection ({reason})",
+    "the exit dials again by itself; if it happens all the time, another device may use the same account",
+)
+OPENVPN_LOST = Cause(
+    "openvpn",
+    "openvpn-lost",
+    "the server no longer answers ({reason})",
+    "the exit dials again by itself; the server, or the way to it, is down",
+)
+
 TABLE = tuple(value for value in list(globals().values()) if isinstance(value, Cause))

@@ -1,0 +1,90 @@
+"""From what OpenVPN prints to a row of the table of causes. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from chain.contract import printable
+from chain.node.kinds import causes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chain.node.kinds.causes import Cause, Diagnosis
+
+_WORDS = 160  # characters of a line that people are shown
+# Lines that stand in each log whatever happens: lists of what it was built with, and advice to its makers' customers.
+NOT_LOGGED = re.compile(
+    r"^(library versions:|OpenVPN \d|DCO version|NOTE: the current --script-security|Pushed option removed by filter"
+    r"|Note: Kernel support for ovpn-dco missing|Note: --cipher is not set"
+    r"|WARNING: this configuration may cache passwords|MANAGEMENT: (CMD|>)|event_wait : Interrupted)"
+)
+_GATEWAY = re.compile(r"PUSH_REPLY,(?:.*,)?route-gateway (?P<address>[0-9.]+)")
+# The first row that fits any line is the cause: those that say more stand before those that follow from them.
+_SIGNS: tuple[tuple[str, Cause], ...] = (
+    (r"AUTH: Received control message: AUTH_FAILED,.*(cipher|Data channel)", causes.OPENVPN_CIPHER),
+    (r"failed to negotiate cipher", causes.OPENVPN_CIPHER),
+    (r"VERIFY ERROR: .*(certificate has expired|certificate is not yet valid)", causes.OPENVPN_EXPIRED),
+    (r"VERIFY ERROR: ", causes.OPENVPN_AUTHORITY),
+    (r"VERIFY (X509NAME|KU|EKU|nsCertType) ERROR|Certificate does not have .*usage", causes.OPENVPN_NAME),
+    (r"alert (certificate (expired|revoked|unknown)|bad certificate|unknown ca)", causes.OPENVPN_OWN_CERTIFICATE),
+    (r"(tls-crypt unwrap error|incoming packet authentication failed|cannot locate HMAC)", causes.OPENVPN_CONTROL_KEY),
+    (r"[Cc]ompression (framing|or compression stub)|compress.*not (allowed|compatible)", causes.OPENVPN_COMPRESSION),
+    (r"(OPTIONS ERROR|Failed to (apply push|import options)|Options error:.*PUSH)", causes.OPENVPN_OPTIONS),
+    (r"(Cannot (open|ioctl) TUN|Cannot allocate TUN|/dev/net/tun)", causes.OPENVPN_NO_TUN),
+    (r"(OpenSSL: error|TLS_ERROR: BIO read)", causes.OPENVPN_TLS),
+)
+_REFUSALS = re.compile(
+    r"^(Options error: .*|Cannot load .*|.*private key.*|.*key values mismatch.*|error:.*)", re.IGNORECASE
+)
+_AUTH_FAILED = re.compile(r"AUTH_FAILED(?:,(?P<reason>.*))?")
+# How a server ends a connection, with words of its own or without.
+_ENDS = (
+    (re.compile(r"Connection reset command was pushed by server \('(?P<words>.*)'\)"), "it restarts"),
+    (re.compile(r"Halt command was pushed by server \('(?P<words>.*)'\)"), "it sends this exit away"),
+    (re.compile(r"Connection reset, (?P<words>)restarting"), "the TCP connection was reset"),
+)
+
+
+def told(lines: Iterable[str]) -> Diagnosis | None:
+    """Give the cause that these lines say, if they say one."""
+    seen = list(lines)
+    for pattern, cause in _SIGNS:
+        if line := next((line for line in seen if re.search(pattern, line)), ""):
+            return cause.found(line=short(line))
+    return None
+
+
+def refusal(lines: Iterable[str], fatal: str) -> Diagnosis:
+    """Say why OpenVPN ended before it dialled."""
+    seen = list(lines)
+    line = next((line for line in seen if _REFUSALS.match(line)), fatal or (seen[-1] if seen else "no word"))
+    return causes.OPENVPN_REFUSES.found(line=short(line))
+
+
+def credentials(lines: Iterable[str]) -> Diagnosis:
+    """Say with the server's own words, if it has any, that it refused them."""
+    found = [match["reason"] for line in lines if (match := _AUTH_FAILED.search(line)) and match["reason"]]
+    return causes.OPENVPN_CREDENTIALS.found(reason=short(found[-1]) if found else "no reason given")
+
+
+def ended(lines: Iterable[str], reason: str) -> Diagnosis:
+    """Say how a connection that stood came to its end; `reason` is OpenVPN's short word for it."""
+    seen = list(lines)
+    for pattern, meaning in _ENDS:
+        if match := next((match for line in seen if (match := pattern.search(line))), None):
+            words = short(match["words"])
+            return causes.OPENVPN_ENDED.found(reason=f"{meaning}: {words}" if words else meaning)
+    if reason in ("ping-restart", "ping-exit", "tls-error"):
+        return causes.OPENVPN_LOST.found(reason=reason)
+    return told(seen) or causes.OPENVPN_ENDED.found(reason=short(reason) or "no reason given")
+
+
+def gateway(lines: Iterable[str]) -> str:
+    """Give the server's own address in the tunnel, which it sends and OpenVPN tells nobody; empty: it sent none."""
+    return next((match["address"] for line in lines if (match := _GATEWAY.search(line))), "")
+
+
+def short(line: str) -> str:
+    return printable(line.strip(), _WORDS)
