@@ -115,6 +115,12 @@ xray_tests() {
         tests/scenarios/test_exit_test.py::test_{in_the_chain,by_itself}
 }
 
+# Likewise an OpenVPN one.
+openvpn_tests() {
+    CHAIN_FIRST_EXIT=openvpn CHAIN_LEAK_REPEATS="${CHAIN_LEAK_REPEATS:-2}" \
+        python -m pytest "${SELECTION[@]}" tests/scenarios/test_{openvpn,leaks,traffic,uplink,secrets}.py
+}
+
 # Whatever becomes of the tests, that engine ends with them.
 current_engine_tests() {
     local images host code=0
@@ -167,6 +173,7 @@ case ${1:-} in
         phase "images" python tests/lab/build_images.py
         phase "tests on this machine" native_tests
         phase "tests with an Xray exit" xray_tests
+        phase "tests with an OpenVPN exit" openvpn_tests
         printf '── so far: %s s\n' "$(seconds "$begin")"
         vm_tests
         ;;

@@ -19,6 +19,7 @@ SECTIONS = {
     "": "Any exit",
     "l2tp": "L2TP/IPsec",
     "wireguard": "WireGuard",
+    "openvpn": "OpenVPN",
     "xray": "Xray",
     "direct": "Direct",
 }
