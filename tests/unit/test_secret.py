@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chain.errors import ChainError, ExitCode
-from chain.secret import MOST_BYTES, Secret, read_secret
+from chain.secret import MOST_BYTES, MOST_BYTES_OF_DOCUMENT, Secret, read_secret
 
 VALUE = "correct horse battery"
 
@@ -19,6 +19,19 @@ def test_a_secret_never_shows_itself() -> None:
     shown = [str(secret), repr(secret), f"{secret}", f"{secret!r}", "%s" % secret, repr([secret]), repr({"a": secret})]  # noqa: UP031 - the old way is one of those tried
     assert not [text for text in shown if "horse" in text]
     assert secret.reveal() == VALUE
+
+
+def test_a_document_has_many_lines_and_may_be_large(tmp_path: Path) -> None:
+    file = tmp_path / "provider.ovpn"
+    text = "client\n" + "#" * MOST_BYTES + "\n"
+    file.write_text(text)
+    assert read_secret(file, document=True).reveal() == text.removesuffix("\n")
+    file.write_bytes(b"#" * (MOST_BYTES_OF_DOCUMENT + 1))
+    with pytest.raises(ChainError, match="larger than"):
+        read_secret(file, document=True)
+    file.write_text("CHANGE-ME\n")
+    with pytest.raises(ChainError, match="CHANGE-ME"):
+        read_secret(file, document=True)
 
 
 def test_a_secret_is_neither_pickled_nor_made_json() -> None:

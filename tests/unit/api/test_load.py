@@ -56,6 +56,20 @@ def test_with_two_exits_the_plain_name_serves_none(project: Project) -> None:
     assert paths(project)["oslo vpn_password"] == "secrets/oslo_vpn_password"
 
 
+def test_what_is_wrong_in_a_document_is_told_with_its_line(project: Project) -> None:
+    project.file.write_text("entry: {endpoint: vpn.example.org}\nexits:\n  rome: {kind: openvpn}\n")
+    write(project, "ovpn_username", "ovpn_password")
+    write(project, "ovpn_config", value="client\nup /bin/hunter2\n")
+    with pytest.raises(ChainError) as refused:
+        check_secrets(load(project, ENGINE))
+    said = [(problem.where, problem.what) for problem in refused.value.problems]
+    file = str(project.secrets / "ovpn_config")
+    about = "(exit rome: the provider's .ovpn file)"
+    assert (f"{file}:2", f"`up` is refused: it runs a program {about}") in said
+    assert (file, f"it names no server that can be reached {about}") in said
+    assert "hunter2" not in str(said)
+
+
 def test_a_named_file_is_that_file(project: Project) -> None:
     project.file.write_text(TWO.replace("oslo: {kind: l2tp", "oslo: {kind: l2tp, password: {file: secrets/x}"))
     write(project, *ROLES)

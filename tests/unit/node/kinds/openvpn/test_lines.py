@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chain.node.kinds import causes
+from chain.node.kinds.openvpn import lines
+
+if TYPE_CHECKING:
+    from chain.node.kinds.causes import Cause
+
+# As OpenVPN 2.6.14 says it.
+REPLY = (
+    "PUSH: Received control message: 'PUSH_REPLY,redirect-gateway def1,route-gateway 10.67.1.1,topology subnet,"
+    "ifconfig 10.67.1.2 255.255.255.0,peer-id 0,cipher AES-256-GCM'"
+)
+TLS = [
+    "OpenSSL: error:0A000086:SSL routines::certificate verify failed:",
+    "TLS_ERROR: BIO read tls_read_plaintext error",
+    "TLS Error: TLS handshake failed",
+]
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        (["VERIFY ERROR: depth=0, error=certificate has expired: CN=a, serial=1", *TLS], causes.OPENVPN_EXPIRED),
+        (["VERIFY ERROR: depth=1, error=self-signed certificate in certificate chain: CN=a"], causes.OPENVPN_AUTHORITY),
+        (["VERIFY X509NAME ERROR: CN=openvpn.example, must be other.example", *TLS], causes.OPENVPN_NAME),
+        (["VERIFY EKU ERROR", *TLS], causes.OPENVPN_NAME),
+        (
+            ["AUTH: Received control message: AUTH_FAILED,Data channel cipher negotiation failed (no shared cipher)"],
+            causes.OPENVPN_CIPHER,
+        ),
+        (["OPTIONS ERROR: failed to negotiate cipher with server."], causes.OPENVPN_CIPHER),
+        (
+            ["OpenSSL: error:0A000415:SSL routines::sslv3 alert certificate expired:SSL alert number 45"],
+            causes.OPENVPN_OWN_CERTIFICATE,
+        ),
+        (["TLS Error: incoming packet authentication failed from [AF_INET]192.0.2.7:1194"], causes.OPENVPN_CONTROL_KEY),
+        (["tls-crypt unwrap error: packet authentication failed"], causes.OPENVPN_CONTROL_KEY),
+        (["ERROR: Cannot open TUN/TAP dev /dev/net/tun: No such file or directory (errno=2)"], causes.OPENVPN_NO_TUN),
+        (TLS, causes.OPENVPN_TLS),
+    ],
+)
+def test_a_cause_is_read_with_its_line(said: list[str], cause: Cause) -> None:
+    found = lines.told(["VERIFY OK: depth=1, CN=a", *said])
+    assert found is not None
+    assert found.key == cause.key
+    assert said[0] in found.cause
+
+
+def test_lines_that_say_nothing_say_nothing() -> None:
+    assert lines.told(["VERIFY OK: depth=1, CN=a", REPLY]) is None
+
+
+def test_the_servers_own_words_are_passed_on() -> None:
+    found = lines.credentials(["AUTH: Received control message: AUTH_FAILED,Your account has ended\x1b[2J"])
+    assert "(Your account has ended\N{REPLACEMENT CHARACTER}[2J)" in found.cause
+    assert "no reason given" in lines.credentials(["AUTH: Received control message: AUTH_FAILED"]).cause
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "key", "words"),
+    [
+        ("Connection reset command was pushed by server ('')", "server-pushed", "openvpn-ended", "(it restarts)"),
+        ("Halt command was pushed by server ('bye')", "x", "openvpn-ended", "(it sends this exit away: bye)"),
+        ("Connection reset, restarting [0]", "connection-reset", "openvpn-ended", "(the TCP connection was reset)"),
+        ("Inactivity timeout (--ping-restart), restarting", "ping-restart", "openvpn-lost", "(ping-restart)"),
+        ("anything", "", "openvpn-ended", "(no reason given)"),
+        ("VERIFY ERROR: depth=0, error=certificate has expired", "x", "openvpn-expired", "expired"),
+    ],
+)
+def test_an_end_is_told(said: str, reason: str, key: str, words: str) -> None:
+    found = lines.ended([REPLY, said], reason)
+    assert found.key == key
+    assert words in found.cause
+
+
+def test_what_openvpn_does_not_take_is_told() -> None:
+    said = ["Options error: Unrecognized option or missing parameter(s) in x:1", "Use --help for more information."]
+    assert said[0] in lines.refusal(said, "").cause
+    assert "word" in lines.refusal(["a"], "word").cause
+    assert "no word" in lines.refusal([], "").cause
+
+
+def test_the_servers_address_in_the_tunnel_is_read() -> None:
+    assert lines.gateway(["x", REPLY]) == "10.67.1.1"
+    assert lines.gateway([REPLY.replace("route-gateway", "gateway")]) == ""
