@@ -364,7 +364,14 @@ def main() -> None:
     with alone(place()), tempfile.TemporaryDirectory(dir=share) as folder:
         engine = Engine()
         remove_leftovers(Path(share or tempfile.gettempdir()), frozenset({"chain-yard", ground.site.project}))
-        world = World(Path(folder), engine, with_l2tp=ground.l2tp, with_xray=ground.xray, site=ground.site)
+        world = World(
+            Path(folder),
+            engine,
+            with_l2tp=ground.l2tp,
+            with_xray=ground.xray,
+            with_openvpn=ground.openvpn,
+            site=ground.site,
+        )
         world.build()
         try:
             world.start()

@@ -1,8 +1,8 @@
 """The scenarios' ground: one engine, one world, one chain with two exits.
 
 Natively both exits are WireGuard. With CHAIN_LAB_HOST set, the engine is the one in the virtual machine, whose kernel
-has PPP and IPsec, and the preferred exit is L2TP/IPsec. CHAIN_FIRST_EXIT=xray makes that an Xray one. Folders lie where
-the engine sees them.
+has PPP and IPsec, and the preferred exit is L2TP/IPsec. CHAIN_FIRST_EXIT=xray makes that an Xray one, and =openvpn an
+OpenVPN one. Folders lie where the engine sees them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 GROUND = here(lab, os.environ.get("CHAIN_FIRST_EXIT"))
 PROJECTS = frozenset(
     {
-        *("chain-yard", "chain-xrays", "chain-hops", "chain-kinds", "chain-sizes"),
+        *("chain-yard", "chain-xrays", "chain-openvpns", "chain-hops", "chain-kinds", "chain-sizes"),
         *("chain-home", "chain-lone", "chain-refused", "chain-unwanted"),
         *("chain-line", "chain-yard_test", "chain-line_test", "chain-lone_test"),
     }
@@ -40,12 +40,13 @@ PROJECTS = frozenset(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about L2TP where no exit is L2TP, and what is about Xray where the first one is not that."""
+    """Leave out what is about L2TP where no exit is L2TP, and what is about a kind that the first exit is not of."""
     left_out = [
         item
         for item in items
         if (item.get_closest_marker("l2tp") and not GROUND.l2tp)
         or (item.get_closest_marker("xray") and not GROUND.xray)
+        or (item.get_closest_marker("openvpn") and not GROUND.openvpn)
     ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
@@ -82,6 +83,7 @@ def prepared_world(engine: Engine, ground: Ground, tmp_path_factory: pytest.Temp
         engine,
         with_l2tp=ground.l2tp,
         with_xray=True,
+        with_openvpn=True,
         clients=("client", "client2"),
         site=ground.site,
         with_names=True,

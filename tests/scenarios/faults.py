@@ -190,7 +190,12 @@ XRAY_FAULTS: dict[str, Fault] = {
     "exit's xray killed": _program_of("exit-paris", "xray"),
     "provider's xray killed": _providers_program("xray", ends_it=True),
 }
-OF_KIND = {"wireguard": WIREGUARD_FAULTS, "l2tp": L2TP_FAULTS, "xray": XRAY_FAULTS}
+OPENVPN_FAULTS: dict[str, Fault] = {
+    "exit's openvpn killed": _program_of("exit-paris", "openvpn"),
+    "provider's openvpn killed": _providers_program("openvpn", ends_it=True),
+    f"provider silent for {LONG_ABSENT_SECONDS:.0f} s": _silence(LONG_ABSENT_SECONDS),
+}
+OF_KIND = {"wireguard": WIREGUARD_FAULTS, "l2tp": L2TP_FAULTS, "xray": XRAY_FAULTS, "openvpn": OPENVPN_FAULTS}
 
 
 def faults_for(ground: Ground) -> dict[str, Fault]:

@@ -29,6 +29,10 @@ class Ground:
     def xray(self) -> bool:
         return self.kind == "xray"
 
+    @property
+    def openvpn(self) -> bool:
+        return self.kind == "openvpn"
+
 
 NATIVE = Ground(TESTS, "wireguard", TESTS.wireguard, repeats=3, rate=400, patience=1.0)
 # CHAIN_LEAK_REPEATS asks for more, as `make soak` does; emulated, each repeat takes a minute.
@@ -38,4 +42,5 @@ IN_LAB = Ground(TESTS, "l2tp", TESTS.l2tp, repeats=1, rate=40, patience=5.0)
 def here(lab: str | None, kind: str | None) -> Ground:
     """Give the ground of this run: where it is, and the preferred exit's kind if it is not the usual one."""
     usual = IN_LAB if lab else NATIVE
-    return replace(usual, kind="xray", preferred=TESTS.xray) if kind == "xray" else usual
+    others = {"xray": TESTS.xray, "openvpn": TESTS.openvpn}
+    return replace(usual, kind=kind, preferred=others[kind]) if kind in others else usual

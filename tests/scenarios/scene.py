@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from world import (
     INTERNET_HOST,
+    OPENVPN_USER,
     PROVIDERS,
     WIREGUARD2,
     Provider,
@@ -27,6 +28,8 @@ from world import (
     eventually,
     l2tp_exit,
     name_of,
+    openvpn_exit,
+    openvpn_file,
     wireguard_exit,
     xray_exit,
 )
@@ -369,6 +372,13 @@ def wireguard_files(world: World, name: str, customer: str) -> dict[str, str]:
     return {f"{name}_wg_private_key": world.keys[customer], f"{name}_wg_preshared_key": world.keys["preshared"]}
 
 
+def openvpn_files(world: World, name: str, text: str, password: str = "") -> dict[str, str]:
+    """Give the secrets' files of one OpenVPN exit; another password than the provider's, if it is given."""
+    login = {"username": OPENVPN_USER, "password": password or world.keys["password"]}
+    files = {"config": text.removesuffix("\n")} | (login if "auth-user-pass" in text else {})
+    return {f"{name}_ovpn_{role}": value for role, value in files.items()}
+
+
 def l2tp_files(world: World, name: str) -> dict[str, str]:
     """Give the secrets' files of one L2TP exit."""
     return {f"{name}_{role}": value for role, value in world.l2tp_secrets().items()}
@@ -395,6 +405,8 @@ def exit_at(world: World, name: str, provider: Provider, server: str) -> tuple[d
     site = world.site
     if provider == site.l2tp:
         return l2tp_exit(provider), l2tp_files(world, name) | {f"{name}_vpn_server_ip": server}
+    if provider == site.openvpn:
+        return openvpn_exit(provider), openvpn_files(world, name, openvpn_file(world, "udp", server=server))
     if provider == site.xray:
         return xray_exit(world, {"server": server, "reality": {}}), {f"{name}_xray_id": world.keys["id"]}
     key = "exit" if provider == site.wireguard else "exit2"

@@ -212,7 +212,7 @@ def main() -> int:
     engine = place()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "chain", "soak")
     described = [
-        *images.describe(["entry", "exit-l2tp", "exit-wireguard", "exit-xray"]).values(),
+        *images.describe(["entry", "exit-l2tp", "exit-openvpn", "exit-wireguard", "exit-xray"]).values(),
         *World(Path(), Engine()).wanted_images(),
     ]
     versions = hashlib.sha256(" ".join(sorted(image.name for image in described)).encode()).hexdigest()[:12]
@@ -238,6 +238,7 @@ def run(folder: Path, ground: Ground, log: Log, todo: list[str], deadline: float
         Engine(),
         with_l2tp=ground.l2tp,
         with_xray=ground.xray,
+        with_openvpn=ground.openvpn,
         clients=("client", "client2"),
         site=ground.site,
         with_names=True,

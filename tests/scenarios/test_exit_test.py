@@ -131,9 +131,8 @@ def test_what_can_not_be_downloaded_is_said(chain: Chain) -> None:
 
 
 def test_with_a_dead_provider(chain: Chain, world: World, ground: Ground, tell: Tell) -> None:
-    cause = causes.XRAY_NO_ANSWER if ground.xray else causes.NO_HANDSHAKE
-    if ground.l2tp:
-        cause = causes.NO_ANSWER
+    of_kind = {"xray": causes.XRAY_NO_ANSWER, "openvpn": causes.OPENVPN_NO_ANSWER, "l2tp": causes.NO_ANSWER}
+    cause = of_kind.get(ground.kind, causes.NO_HANDSHAKE)
     with stood_down(chain), deaf_providers(world):
         done = refused(chain, "paris")
         tell(done.stderr)

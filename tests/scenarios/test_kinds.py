@@ -24,7 +24,13 @@ SERVICE = "client2"
 def providers(world: World, ground: Ground) -> dict[str, Provider]:
     """Each exit's provider, in the group's order. The first exit, of WireGuard, runs through the second, of Xray."""
     site = world.site
-    found = {"nested": site.wireguard2, "xray": site.xray, "l2tp": site.l2tp, "wireguard": site.wireguard}
+    found = {
+        "nested": site.wireguard2,
+        "xray": site.xray,
+        "l2tp": site.l2tp,
+        "openvpn": site.openvpn,
+        "wireguard": site.wireguard,
+    }
     return {name: provider for name, provider in found.items() if provider != site.l2tp or ground.l2tp}
 
 

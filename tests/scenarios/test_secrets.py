@@ -6,6 +6,7 @@ import base64
 import binascii
 import contextlib
 import json
+import re
 import urllib.parse
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,15 @@ pytestmark = pytest.mark.docker
 MOUNTS = ("/run/secrets/", "/run/peers/")
 
 
+# Where keys stand in a provider's file; a certificate may be seen by anybody.
+KEYS = re.compile(r"<(key|tls-auth|tls-crypt|tls-crypt-v2)>(.*?)</\1>", re.DOTALL)
+
+
 def forms(value: str) -> set[bytes]:
-    """Give the ways in which a value could be written down."""
+    """Give the ways in which a value, or each line of the keys in a file, could be written down."""
+    if "\n" in value:
+        lines = (line for _, block in KEYS.findall(value) for line in block.split("\n"))
+        return set().union(*(forms(line) for line in lines if line and "-----" not in line))
     raws = {value.encode()}
     with contextlib.suppress(binascii.Error):
         raws.add(base64.b64decode(value, validate=True))  # a WireGuard key is base64 already

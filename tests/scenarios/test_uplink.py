@@ -21,6 +21,7 @@ OUTER = {
     "l2tp": "(udp port 500 or udp port 4500 or esp)",
     "wireguard": f"(udp port {WIREGUARD_PORT})",
     "xray": "(tcp port 443)",
+    "openvpn": "(udp port 1194)",
 }
 ENOUGH = 100  # packets of the tunnel: it was dialled and used
 
