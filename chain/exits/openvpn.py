@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool
 
@@ -39,8 +39,6 @@ Beside = Annotated[
 
 class OpenVpnExit(ExitConfig):
     """An exit through an OpenVPN server, by the file that the provider gives for OpenVPN's app."""
-
-    carries: ClassVar[frozenset[str]] = frozenset({"tcp", "udp", "esp"})
 
     kind: Literal["openvpn"]
     config: SecretFile | None = Field(default=None, description="The provider's .ovpn file; else NAME_ovpn_config.")

@@ -14,7 +14,9 @@ from leaks import assert_no_leak, watched
 from scene import Chain, openvpn_files
 from world import INTERNET_HOST, World, docker, eventually, openvpn_exit, openvpn_file, static_key
 
+from chain import ovpn
 from chain.node.kinds import causes
+from chain.node.kinds.openvpn import config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,11 +95,62 @@ def openvpns(world: World) -> Iterator[Chain]:
         chain.run("down", check=False)
 
 
+# All that is passed on, as far as it goes together.
+PASSED = """\
+allow-compression asym
+auth SHA256
+comp-lzo adaptive
+comp-noadapt
+compat-mode 2.4.0
+data-ciphers AES-256-GCM:AES-128-CBC
+data-ciphers-fallback AES-256-CBC
+ecdh-curve secp384r1
+explicit-exit-notify 2
+float
+fragment 1300 mtu
+keepalive 10 60
+key-direction 1
+ns-cert-type server
+ping 10
+ping-restart 60
+rcvbuf 0
+remote-cert-eku "TLS Web Server Authentication"
+remote-cert-ku a0 88
+reneg-bytes 0
+reneg-pkts 0
+reneg-sec 3600 300
+replay-window 64 15
+sndbuf 0
+tls-cert-profile legacy
+tls-cipher "DEFAULT:@SECLEVEL=0"
+tls-ciphersuites TLS_AES_256_GCM_SHA384
+tls-groups X25519
+tls-timeout 2
+tls-version-max 1.3
+tls-version-min 1.2 or-highest
+tran-window 60
+tun-mtu 1400 1600
+verify-x509-name 'C=CH, CN="a\\b"' subject
+"""
+
+
+def test_openvpn_itself_takes_all_that_is_passed_on(openvpns: Chain, world: World) -> None:
+    profile = ovpn.parse(openvpn_file(world, "udp", more=PASSED))
+    assert not {line.split()[0] for line in PASSED.splitlines()} - {name for name, *_ in profile.directives}
+    text = config.document(profile, {}, profile.remotes[0], "192.0.2.7", "/tmp/none", offload=False)
+    told = "".join(f"{line}\n" for line in text.splitlines() if not line.startswith(("management", "auth-user-pass")))
+    told += "<auth-user-pass>\nuser\nword\n</auth-user-pass>\n"
+    script = "cat >/tmp/all.conf; timeout 5 openvpn --config /tmp/all.conf; rm /tmp/all.conf"
+    said = docker("exec", "-i", openvpns.container("exit-udp"), "sh", "-c", script, stdin=told)
+    assert "error" not in said, said
+    assert "link remote: [AF_INET]192.0.2.7:1194" in said, said
+
+
 @pytest.mark.parametrize("name", WAYS)
 def test_each_way_in_carries_traffic(openvpns: Chain, world: World, name: str) -> None:
     eventually(partial(openvpns.is_open, name), 60, f"{name} is open")
-    config = str(json.loads(openvpns.run("client", "add", name, "--group", name, "--json").stdout)["config"])
-    world.exec(SERVICE, "python3", "client.py", "up", stdin=config)
+    made = str(json.loads(openvpns.run("client", "add", name, "--group", name, "--json").stdout)["config"])
+    world.exec(SERVICE, "python3", "client.py", "up", stdin=made)
     openvpns.knock(SERVICE)
     outside = world.site.openvpn.outside
     assert openvpns.answered(SERVICE)["seen"] == outside

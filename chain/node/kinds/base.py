@@ -51,6 +51,7 @@ class Kind(Protocol):
     capture: int  # the port on the loopback where a program takes clients' packets; 0 where there is an interface
     refused: tuple[str, ...]  # networks that clients may not reach by it
     patience: float  # seconds that an answer to a question may take on a way that nothing is known of yet
+    # Of the next dial: a kind may know of several servers, and try them in turn.
     server: str  # name or address of the far end; empty: there is none
     rules: UplinkRules  # what may pass between the uplink and the server
 

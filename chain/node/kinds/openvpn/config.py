@@ -15,6 +15,7 @@ FIRST_ANSWER_SECONDS = 10  # of a server; OpenVPN's own patience is two minutes
 HANDSHAKE_SECONDS = 30  # for all of TLS
 MODERN_CIPHERS = ("AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305")
 _PROTOCOLS = {"udp": "udp4", "tcp": "tcp4-client"}
+_DATAGRAMS = ("fragment", "explicit-exit-notify")  # which go with UDP only
 # What a server may set, by the beginning of what it sends; all else is dropped, routes and resolvers first of all.
 _TAKEN = (
     *("ifconfig ", "route-gateway ", "topology ", "tun-mtu ", "dhcp-option DNS "),
@@ -59,7 +60,8 @@ def document(
         ("mute-replay-warnings",),
         ("verb", "3"),
     ]
-    lines = [*own, *profile.directives, *_extra(profile, remote, offload=offload)]
+    said = [line for line in profile.directives if remote.protocol == "udp" or line[0] not in _DATAGRAMS]
+    lines = [*own, *said, *_extra(profile, remote, offload=offload)]
     text = "".join(" ".join([name, *map(quote, rest)]) + "\n" for name, *rest in lines)
     return text + "".join(_block(name, block) for name, block in (profile.blocks | beside).items())
 

@@ -43,6 +43,14 @@ def test_a_server_decides_no_routes_and_nothing_runs() -> None:
     assert not [line for line in filters if line[0] == "accept" and "route 0.0.0.0".startswith(line[1])]
 
 
+def test_what_goes_with_datagrams_only_is_left_out_over_tcp() -> None:
+    text = FILE + "fragment 1300\nexplicit-exit-notify 3\n"
+    assert not [line for line in lines(document(text)) if line[0] in ("fragment", "explicit-exit-notify")]
+    found = lines(document(text, remote=1))
+    assert ["fragment", "1300"] in found
+    assert [line for line in found if line[0] == "explicit-exit-notify"] == [["explicit-exit-notify", "3"]]
+
+
 def test_a_cipher_of_old_is_offered_where_openvpn_itself_encrypts() -> None:
     text = FILE + "cipher AES-256-CBC\n"
     found = lines(document(text))
