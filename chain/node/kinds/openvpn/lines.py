@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from chain.node.kinds.causes import Cause, Diagnosis
 
 _WORDS = 160  # characters of a line that people are shown
+_SERIAL = re.compile(r", serial=\d+$")
 # Lines that stand in each log whatever happens: lists of what it was built with, and advice to its makers' customers.
 NOT_LOGGED = re.compile(
     r"^(library versions:|OpenVPN \d|DCO version|NOTE: the current --script-security|Pushed option removed by filter"
@@ -87,4 +88,4 @@ def gateway(lines: Iterable[str]) -> str:
 
 
 def short(line: str) -> str:
-    return printable(line.strip(), _WORDS)
+    return printable(_SERIAL.sub("", line.strip()), _WORDS)
