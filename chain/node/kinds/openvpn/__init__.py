@@ -179,6 +179,8 @@ class OpenVpn(Interface):
             return found
         if management.refused == "Auth":
             return lines.credentials(self._lines)
+        if management.fatal:
+            return lines.refusal(self._lines, management.fatal)
         if management.state not in _WAITING:
             return self._broken_off(management)
         return await self._silence()

@@ -58,7 +58,7 @@ def told(lines: Iterable[str]) -> Diagnosis | None:
 
 
 def refusal(lines: Iterable[str], fatal: str) -> Diagnosis:
-    """Say why OpenVPN ended before it dialled."""
+    """Say why OpenVPN gave up by itself."""
     seen = list(lines)
     line = next((line for line in seen if _REFUSALS.match(line)), fatal or (seen[-1] if seen else "no word"))
     return causes.OPENVPN_REFUSES.found(line=short(line))
