@@ -14,7 +14,6 @@ import secrets
 import struct
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
