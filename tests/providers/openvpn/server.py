@@ -80,9 +80,9 @@ def start(number: int, settings: dict[str, Any]) -> subprocess.Popen[str]:
     if number == 1:
         # Its customer's networks behind the tunnel are routed too, so that it can push packets at clients.
         Path("/run/ccd").mkdir(exist_ok=True)
-        networks = "".join(f"route {network} 255.255.255.0\n" for network in settings["routes"])
-        Path("/run/ccd/DEFAULT").write_text("".join(f"i{line}\n" for line in networks.splitlines()))
-        text += f"client-config-dir /run/ccd\n{networks}"
+        networks = "".join(f"iroute {network} 255.255.255.0\n" for network in settings["routes"])
+        Path("/run/ccd/DEFAULT").write_text(networks)
+        text += "client-config-dir /run/ccd\n"
     file = Path(f"/run/server{number}.conf")
     file.write_text(text)
     return subprocess.Popen(
@@ -114,6 +114,8 @@ def main() -> None:
             if time.monotonic() > deadline or server.poll() is not None:
                 raise SystemExit(f"server {number} does not start: {log.read_text()}")
             time.sleep(0.1)
+    for network in settings["routes"]:
+        run("ip", "route", "replace", f"{network}/24", "dev", "tun1")
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
