@@ -111,8 +111,6 @@ fragment 1300 mtu
 keepalive 10 60
 key-direction 1
 ns-cert-type server
-ping 10
-ping-restart 60
 rcvbuf 0
 remote-cert-eku "TLS Web Server Authentication"
 remote-cert-ku a0 88
@@ -134,9 +132,10 @@ verify-x509-name 'C=CH, CN="a\\b"' subject
 """
 
 
-def test_openvpn_itself_takes_all_that_is_passed_on(openvpns: Chain, world: World) -> None:
-    profile = ovpn.parse(openvpn_file(world, "udp", more=PASSED))
-    assert not {line.split()[0] for line in PASSED.splitlines()} - {name for name, *_ in profile.directives}
+@pytest.mark.parametrize("more", [PASSED, "ping 10\nping-restart 60\n"])  # which keepalive means, too
+def test_openvpn_itself_takes_all_that_is_passed_on(openvpns: Chain, world: World, more: str) -> None:
+    profile = ovpn.parse(openvpn_file(world, "udp", more=more))
+    assert not {line.split()[0] for line in more.splitlines()} - {name for name, *_ in profile.directives}
     text = config.document(profile, {}, profile.remotes[0], "192.0.2.7", "/tmp/none", offload=False)
     told = "".join(f"{line}\n" for line in text.splitlines() if not line.startswith(("management", "auth-user-pass")))
     told += "<auth-user-pass>\nuser\nword\n</auth-user-pass>\n"
