@@ -569,9 +569,10 @@ def exit_add(
         typer.Option(
             "--from",
             metavar="FILE|LINK|-",
-            help="What the provider gave: its file for WireGuard's app, a vless://, trojan://, ss:// or vmess:// link,"
-            " a subscription's body, a .mobileconfig, or L2TP's four fields as text. -: by standard input, so that no"
-            " link stands in the list of processes or the shell's history.",
+            help="What the provider gave: its file for WireGuard's app, or for OpenVPN, with those beside it that it"
+            " names; a vless://, trojan://, ss:// or vmess:// link; a subscription's body; a .mobileconfig; or L2TP's"
+            " four fields as text. -: by standard input, so that no link stands in the list of processes or the shell's"
+            " history.",
         ),
     ],
     file: FileOption = None,

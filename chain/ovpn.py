@@ -71,6 +71,8 @@ class Profile:
     blocks: dict[str, str] = field(repr=False)  # certificates and keys that stand in the file, by directive
     files: dict[str, str]  # those that stand in files beside it, by directive: the name that it has there
     login: bool  # a user name and a password are asked for
+    credential_files: dict[str, str]  # likewise those of `auth-user-pass` and `askpass`, which the exit does not read
+    lines: dict[str, int]  # where those files are named, by directive
     credentials: tuple[str, str] | None = field(default=None, repr=False)  # those that stand in the file
     ciphers: tuple[str, ...] = ()  # of `cipher`: for servers that do not negotiate one
     notes: tuple[Note, ...] = ()
@@ -205,6 +207,8 @@ _IGNORED = {
     ),
     **dict.fromkeys(("setenv", "setenv-safe"), _NO_SCRIPTS),
     "dh": "it is a server's",
+    "keysize": "the cipher's name says it, and today's OpenVPN has it no more",
+    "ncp-disable": "today's OpenVPN always agrees with the server upon a cipher; that of `cipher` is offered too",
     "push-peer-info": "it tells the server this machine's hardware address",
 }
 
@@ -385,6 +389,8 @@ class _Reader:
         self._directives: list[tuple[str, ...]] = []
         self._blocks: dict[str, str] = {}
         self._files: dict[str, str] = {}
+        self._credential_files: dict[str, str] = {}
+        self._lines: dict[str, int] = {}
         self._remotes: list[tuple[int, str, int | None, str | None]] = []
         self._connections: list[Remote] = []
         self._place = _Place()
@@ -540,6 +546,7 @@ class _Reader:
             self._refuse_file(number, name)
         else:
             self._files[name] = rest[0]
+            self._lines[name] = number
         if len(rest) > 1:
             self._directives.append(("key-direction", rest[1]))
 
@@ -613,7 +620,10 @@ class _Reader:
         if len(said) > 2:  # noqa: PLR2004 - itself and a file's name
             self._fault(number, "`auth-user-pass` is followed by too much", "nothing has to follow it")
         self._login = True
-        if len(said) == 2 and said[1] != "[inline]":  # noqa: PLR2004 - likewise
+        if said[1:] == ["[inline]"]:
+            return
+        self._credential_file(number, said)
+        if said[0] in self._credential_files:
             self._note(number, said[0], "user name and password are secrets of their own")
 
     def _inline_login(self, number: int, lines: list[str]) -> None:
@@ -629,6 +639,15 @@ class _Reader:
 
     def _askpass(self, number: int, said: list[str]) -> None:
         self._note(number, said[0], "the password of the private key is a secret of its own")
+        self._credential_file(number, said)
+
+    def _credential_file(self, number: int, said: list[str]) -> None:
+        """Note which file is named; the last line counts, and without a file, or with `stdin`, somebody is asked."""
+        name, *rest = said
+        self._credential_files.pop(name, None)
+        if rest and rest[0] != "stdin":
+            self._credential_files[name] = rest[0]
+            self._lines[name] = number
 
     def _cipher(self, number: int, said: list[str]) -> None:
         if len(said) != 2 or not re.fullmatch(_CIPHER, said[1]):  # noqa: PLR2004 - itself and its one word
@@ -692,6 +711,8 @@ class _Reader:
             blocks=self._blocks,
             files=self._files,
             login=self._login,
+            credential_files=self._credential_files,
+            lines=self._lines,
             credentials=self._credentials,
             ciphers=tuple(self._ciphers),
             notes=tuple(sorted(self._notes, key=lambda note: note.line)),

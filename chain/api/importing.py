@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,7 +21,7 @@ from chain.errors import ChainError, ExitCode, Problem
 from chain.exits import REGISTRY, SETTINGS
 from chain.imports.base import SPACES, flaw
 from chain.imports.links import scheme_of
-from chain.secret import Secret, read_regular, read_secret
+from chain.secret import MOST_BYTES_OF_DOCUMENT, Secret, read_regular, read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from chain.config.models import Config
     from chain.exits.base import SecretSpec
     from chain.imports import Imported, Item
+    from chain.imports.base import Aside
 
 ALL = "all"
 MOST_LISTED = 60  # of a bundle's exits, in the message that asks which one is meant
@@ -42,6 +44,7 @@ class Source:
 
     label: str
     data: bytes = field(repr=False)
+    aside: Aside = imports.nothing_aside  # gives the files that it names
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ def take(source: str, standard_input: BinaryIO) -> Source:
     if scheme_of(source.lstrip(SPACES)):
         return Source("--from", source.encode(errors="surrogateescape"))
     try:
-        return Source(Path(source).name, read_regular(Path(source), imports.MOST_BYTES))
+        data = read_regular(Path(source), imports.MOST_BYTES)
+        return Source(Path(source).name, data, partial(_beside, Path(source).parent))
     except FileNotFoundError:
         what, hint = "no such file, and no link", "FILE, LINK, or - for standard input"
     except (OSError, ValueError) as error:
@@ -125,6 +129,23 @@ def take(source: str, standard_input: BinaryIO) -> Source:
         if getattr(error, "errno", None) == errno.EACCES:
             hint = "check its owner and mode"
     raise ChainError(Problem("--from", what, hint), ExitCode.CONFIG)
+
+
+def _beside(folder: Path, name: str) -> bytes:
+    """Read a file that the input names. Raises AsideError, without the name, unless it is one in the input's folder.
+
+    The input is anybody's text, and must not have the first lines of any file sent to its author's server.
+    """
+    try:
+        home, path = folder.resolve(), (folder / name).resolve()
+        if Path(name).is_absolute() or home not in path.parents:
+            raise imports.AsideError("its name leads out of the input's folder, and nothing is taken from elsewhere")
+        return read_regular(path, MOST_BYTES_OF_DOCUMENT)
+    except FileNotFoundError:
+        raise imports.AsideError("it is not beside the input") from None
+    except (OSError, ValueError, RuntimeError) as error:  # links that go round are a RuntimeError
+        why = getattr(error, "strerror", "") or "its name is none"
+        raise imports.AsideError(f"it can't be read: {why}") from None
 
 
 def add(
@@ -163,7 +184,7 @@ def add(
 
 def _chosen(name: str, source: Source, pick: str | None) -> tuple[list[Exit], list[Problem]]:
     try:
-        items = imports.read(source.data, datetime.now(UTC))
+        items = imports.read(source.data, datetime.now(UTC), source.aside)
     except imports.RefusedError as error:
         raise _refused(source.label, error) from None
     if len(items) == 1 and pick in (None, ALL, "1"):
@@ -303,7 +324,7 @@ def _conflicts(project: Project, exits: Sequence[Exit]) -> list[Problem]:
 
 def _holds(path: Path, value: Secret) -> bool:
     try:
-        return read_secret(path) == value
+        return read_secret(path, document=True) == value
     except ChainError:
         return False
 

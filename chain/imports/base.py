@@ -6,6 +6,7 @@ What is read are credentials: no message repeats anything of an input but number
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,18 @@ SPACES = " \t\n\r\v\f"
 # But for the tab; with Unicode's own line ends, and halves of characters, which JSON can name.
 CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PORT = re.compile("[0-9]{1,5}")
+
+
+class AsideError(Exception):
+    """A file that an input names can't be had; the text says why, and nothing of its name."""
+
+
+Aside = Callable[[str], bytes]  # gives a file that an input names, from beside it; raises AsideError
+
+
+def nothing_aside(_: str) -> bytes:
+    """Have no file: the input is none itself."""
+    raise AsideError("nothing stands beside this input, which came without a folder")
 
 
 class RefusedError(Exception):
@@ -155,7 +168,7 @@ def flaw(value: str, spec: SecretSpec) -> str:
     """Say why a secret would not arrive as it is: at its file's reader, or at its daemon."""
     if not value:
         return "it is empty"
-    if CONTROL.search(value):
+    if spec.form != "document" and CONTROL.search(value):
         return "it has a line break, or another character that can't be typed"
     if value.strip() == PLACEHOLDER:
         return f"it says {PLACEHOLDER}"

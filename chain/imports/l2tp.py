@@ -10,11 +10,13 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from chain.imports.base import SPACES, Imported, Item, Reading, RefusedError
+from chain.imports.base import SPACES, Imported, Item, Reading, RefusedError, nothing_aside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+
+    from chain.imports.base import Aside
 
 MOST_LINES = 2000
 MOST_LISTED = 20  # numbers of lines in a warning
@@ -93,8 +95,8 @@ def recognises(text: str) -> bool:
     return len(found & {"server", *_ROLES}) > 1 and bool(found & {"server", "vpn_ipsec_psk"})
 
 
-def read(text: str, now: datetime) -> list[Item]:
-    del now
+def read(text: str, now: datetime, aside: Aside = nothing_aside) -> list[Item]:
+    del now, aside
     reading = Reading()
     values: dict[str, str] = {}
     unread: list[int] = []

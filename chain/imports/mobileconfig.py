@@ -13,10 +13,12 @@ from xml.parsers.expat import ExpatError, ParserCreate
 
 from chain.errors import Problem
 from chain.imports import l2tp
-from chain.imports.base import SPACES, Imported, Item, Reading, RefusedError
+from chain.imports.base import SPACES, Imported, Item, Reading, RefusedError, nothing_aside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from chain.imports.base import Aside
 
 MOST_PAYLOADS = 256
 _BASE64 = re.compile("[A-Za-z0-9+/]*={0,2}")
@@ -64,8 +66,9 @@ def recognises(text: str) -> bool:
     return text.lstrip(SPACES)[:32].lower().startswith(_BEGINNINGS)
 
 
-def read(text: str, now: datetime) -> list[Item]:
+def read(text: str, now: datetime, aside: Aside = nothing_aside) -> list[Item]:
     """Read a profile. Raises RefusedError where the whole of it can't be used."""
+    del aside
     profile = _profile(text)
     payloads = profile.get("PayloadContent")
     if profile.get("IsEncrypted") or "EncryptedPayloadContent" in profile:

@@ -9,7 +9,8 @@ from chain.errors import Problem
 from chain.imports.base import SPACES, RefusedError
 
 _LINKS = "ask for the subscription in the form of v2rayN: links, in base64 or not"
-_FILE = "give the provider's file for WireGuard's app, a link, or the four fields of L2TP"
+_FILE = "give the provider's file for WireGuard's app or OpenVPN, a link, or the four fields of L2TP"
+_OVPN = "name the .ovpn file that goes with it, with this one beside it"
 
 # How the bytes of what is no text begin.
 _MAGIC = (
@@ -42,8 +43,8 @@ _LINES = tuple(
         (r"\[proxy\]", "a configuration for Surge, Loon or Shadowrocket", _LINKS),
         (r"\[server_local\]", "a configuration for Quantumult X", _LINKS),
         (r"<(?:!doctype )?html.*", "a web page", "the address asks for a login, or is not the right one"),
-        (r"-----begin openvpn static key v1-----", "a file for OpenVPN, which no exit speaks yet", _FILE),
-        (r"remote \S+ \d+.*|auth-user-pass.*|<ca>|dev tun.*", "a file for OpenVPN, which no exit speaks yet", _FILE),
+        (r"-----begin openvpn (?:static key v1|tls-crypt-v2 client key)-----", "a key of OpenVPN's", _OVPN),
+        (r"-----begin (?:certificate|(?:\S+ )?private key)-----", "a certificate or a key alone", _OVPN),
         (r"\[connection\]", "a connection of NetworkManager", _FILE),
         (
             r"pbversion=.*|vpnstrategy=.*",

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from chain.errors import Problem
 from chain.imports import links
-from chain.imports.base import SPACES, Item, RefusedError
+from chain.imports.base import SPACES, Item, RefusedError, nothing_aside
 from chain.imports.encoding import from_base64
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from chain.imports.base import Aside
 
 MOST = 1000  # links
 _COMMENTS = ("#", "//", ";")
@@ -28,8 +30,9 @@ def unwrapped(text: str) -> str | None:
     return from_base64(text)
 
 
-def read(text: str, now: datetime) -> list[Item]:
+def read(text: str, now: datetime, aside: Aside = nothing_aside) -> list[Item]:
     """Read all links. Raises RefusedError where they are too many."""
+    del aside
     lines = _lines(text)
     if len(lines) > MOST:
         raise RefusedError(Problem("the input", f"it has more than {MOST} lines", "leave those in it that are wanted"))

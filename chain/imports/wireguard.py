@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from chain.errors import Problem
 from chain.exits.wireguard import is_private
-from chain.imports.base import SPACES, Imported, Item, Reading, RefusedError
+from chain.imports.base import SPACES, Imported, Item, Reading, RefusedError, nothing_aside
 from chain.secret import is_wireguard_key
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from chain.imports.base import Aside
 
 MOST_NETWORKS = 1000  # in one peer's AllowedIPs
 MOST_PEERS = 256
@@ -72,9 +74,9 @@ def recognises(text: str) -> bool:
     return any(line.strip(SPACES).lower() == "[interface]" for line in text.split("\n"))
 
 
-def read(text: str, now: datetime) -> list[Item]:
+def read(text: str, now: datetime, aside: Aside = nothing_aside) -> list[Item]:
     """Read a file: the exit that it means, or one for each peer where it could mean several. Raises RefusedError."""
-    del now
+    del now, aside
     if text.count("\n") > MOST_LINES:
         raise RefusedError(Problem("the file", f"it has more than {MOST_LINES} lines", "is it the right one?"))
     found = _parse(text)

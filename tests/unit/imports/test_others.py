@@ -13,7 +13,8 @@ from chain.imports.others import refuse, refuse_bytes
     [
         ("  proxies:\n", "Clash"),
         ("x\n[Proxy]\n", "Surge"),
-        ("remote vpn.example.com 1194 udp", "OpenVPN"),
+        ("#\n-----BEGIN OpenVPN Static key V1-----\n00\n", "a key of OpenVPN's"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n", "a certificate or a key alone"),
         ('[\n {"outbounds": []}]', "sing-box"),
         ('{"server": "x", "server_port": 1, "method": "y"}', "Shadowsocks"),
         ('{"a": 1', "broken off"),
