@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
 from chain.secret import MOST_BYTES_OF_DOCUMENT
@@ -82,6 +83,13 @@ class Profile:
         return is_encrypted(self.blocks.get("key", ""))
 
 
+def _is_ipv6(host: str) -> bool:
+    try:
+        return bool(IPv6Address(host))
+    except ValueError:
+        return False
+
+
 def is_encrypted(key: str) -> bool:
     """Tell whether a private key in PEM form asks for a password."""
     return "BEGIN ENCRYPTED PRIVATE KEY" in key or "Proc-Type: 4,ENCRYPTED" in key
@@ -96,7 +104,7 @@ _CIPHERS = r"(?!(?:.*:)?(?:none|null)(?::|$))[A-Za-z0-9:?-]{1,200}"
 _TEXT = r"[^\x00-\x1f\x7f]{1,200}"
 _FINGERPRINT = r"(?:[0-9A-Fa-f]{2}:){19,31}[0-9A-Fa-f]{2}"
 
-_PASSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+PASSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "allow-compression": (("no|asym|yes",), ()),
     "auth": ((_CIPHER,), ()),
     "comp-lzo": ((), ("yes|no|adaptive",)),
@@ -501,7 +509,7 @@ class _Reader:
             handler(number, [name, *rest])
         elif name in BLOCKS:
             self._side_file(number, name, rest)
-        elif name in _PASSED:
+        elif name in PASSED:
             self._pass(number, name, rest)
         elif name in _REFUSED:
             if name == "script-security" and rest in (["0"], ["1"]):
@@ -517,7 +525,7 @@ class _Reader:
             self._fault(number, "this directive is unknown, and only known ones are followed", "take the line out")
 
     def _pass(self, number: int, name: str, rest: list[str]) -> None:
-        wanted, may = _PASSED[name]
+        wanted, may = PASSED[name]
         fits = len(wanted) <= len(rest) <= len(wanted) + len(may) and all(
             re.fullmatch(form, word) for form, word in zip((*wanted, *may), rest, strict=False)
         )
@@ -687,7 +695,7 @@ class _Reader:
         found = []
         for number, host, port, protocol in remotes:
             how = protocol or self._place.protocol
-            if how == "ipv6" or ":" in host:
+            if how == "ipv6" or _is_ipv6(host):
                 self._note(number, "remote", "servers are reached over IPv4 only, for now")
             elif not (_ADDRESS.fullmatch(host) or (_HOST.fullmatch(host) and not re.fullmatch(r"[0-9.]+", host))):
                 self._fault(number, "`remote` names no host and no address", "a name or an IPv4 address")
@@ -725,7 +733,8 @@ class _Reader:
                 0, "it is no client's file: `client` is missing", "take the file that the provider gives clients"
             )
         if not remotes and not any("`remote`" in fault.what for fault in self._faults):
-            self._fault(0, "it names no server that can be reached", "a line such as `remote vpn.example.org 1194 udp`")
+            hint = "a line such as `remote vpn.example.org 1194 udp`; servers are reached over IPv4 only, for now"
+            self._fault(0, "it names no server that can be reached", hint)
         have = {*self._blocks, *self._files}
         passed = {name for name, *_ in self._directives}
         if "ca" not in have and not {"peer-fingerprint"} & (have | passed):

@@ -124,14 +124,15 @@ def _login(work: _Work) -> None:
     if profile.credentials and named:
         what = f"`{_LOGIN}` names a file, and stands there as a block too"
         work.reading.refuse(work.where(_LOGIN), what, "keep one of the two")
-    elif profile.credentials or not profile.login:
+    if profile.credentials or not profile.login:
         work.settings["login"] = False
     elif named and (lines := _credentials(work, _LOGIN)):
         # As OpenVPN reads it: a password that is not there is asked for.
         user, password, *more = [*lines, ""]
         work.secrets |= {USERNAME: user} | ({PASSWORD: password} if password else {})
-        what = f"user name and password are the first two lines of the file beside it that `{_LOGIN}` names"
-        work.reading.warn(work.where(_LOGIN), f"{what}, and the others are left out" if any(more) else what)
+        whose = "user name and password are the first two lines" if password else "the user name is the first line"
+        rest = ", and the others are left out" if any(more) else ""
+        work.reading.warn(work.where(_LOGIN), f"{whose} of the file beside it that `{_LOGIN}` names{rest}")
 
 
 def _key_password(work: _Work) -> None:

@@ -16,6 +16,7 @@ FILE = (
     f"[Peer]\nPublicKey = {KEY}\nAllowedIPs = 0.0.0.0/0\nEndpoint = vpn.example.com:51820\n"
 )
 LINK = "trojan://password@vpn.example.com:443#name"
+OPENVPN = f"client\nremote vpn.example.com 1194\nauth-user-pass\npeer-fingerprint {':'.join(['AB'] * 32)}\n"
 TEXT = "Server: vpn.example.com\nPSK: key\nUser: ann\nPassword: word\n"
 
 
@@ -27,6 +28,9 @@ TEXT = "Server: vpn.example.com\nPSK: key\nUser: ann\nPassword: word\n"
         (f"{LINK}\n{LINK}\n", "xray"),
         (base64.b64encode(LINK.encode()).decode(), "xray"),
         (base64.b64encode(f"\ufeff{LINK}".encode()).decode(), "xray"),
+        (OPENVPN, "openvpn"),
+        (base64.b64encode(OPENVPN.encode()).decode(), "openvpn"),
+        (f"# {LINK}\n{OPENVPN}", "openvpn"),
         (TEXT, "l2tp"),
         (
             f"See https://www.example.com/help\n\nhttps://www.example.com\n{TEXT}",
@@ -56,6 +60,19 @@ def test_the_format_is_found_out(text: str, kind: str) -> None:
 def test_what_is_of_no_use_is_refused_as_a_whole(data: bytes, words: str) -> None:
     with pytest.raises(RefusedError, match=words):
         read(data, NOW)
+
+
+def test_files_that_an_input_names_are_asked_of_the_caller() -> None:
+    asked = []
+
+    def aside(name: str) -> bytes:
+        asked.append(name)
+        return b"ann\nword\n"
+
+    (item,) = read(OPENVPN.replace("auth-user-pass", "auth-user-pass 'my login'").encode(), NOW, aside)
+    assert asked == ["my login"]
+    assert isinstance(item.found, Imported)
+    assert item.found.secrets["ovpn_password"].reveal() == "word"
 
 
 def test_base64_in_base64_is_not_unpacked_again() -> None:

@@ -257,3 +257,29 @@ def test_nothing_makes_it_stumble(text: str) -> None:
         except OvpnError:
             continue
         assert all(word.isprintable() for line in profile.directives for word in line)
+
+
+def test_files_of_credentials_are_named_and_where() -> None:
+    profile = parse(LEAST.replace("auth-user-pass", "auth-user-pass login.txt") + "askpass 'key pass.txt'\n")
+    assert profile.credential_files == {"auth-user-pass": "login.txt", "askpass": "key pass.txt"}
+    assert profile.lines == {"auth-user-pass": 4, "askpass": 10}
+    assert [note.line for note in profile.notes if note.directive in profile.lines] == [4, 10]
+    assert parse("client\nremote a.example\nauth-user-pass\nca ca.crt\n").lines == {"ca": 4}
+
+
+@pytest.mark.parametrize("later", ["auth-user-pass", "auth-user-pass stdin"])
+def test_the_last_line_says_whether_credentials_are_asked_for(later: str) -> None:
+    text = LEAST.replace("auth-user-pass", "auth-user-pass login.txt")
+    profile = parse(f"{text}{later}\n")
+    assert profile.login
+    assert profile.credential_files == {}
+    assert parse(f"{LEAST}auth-user-pass login.txt\n").credential_files == {"auth-user-pass": "login.txt"}
+
+
+def test_what_openvpn_has_given_up_but_files_still_have_is_left_out() -> None:
+    assert {note.directive for note in parse(LEAST + "keysize 256\nncp-disable\n").notes} >= {"keysize", "ncp-disable"}
+
+
+def test_a_web_address_is_no_host() -> None:
+    found = faults(LEAST.replace("vpn.example.org", f"https://a.example/{SECRET}"))
+    assert (3, "`remote` names no host and no address") in found

@@ -6,7 +6,7 @@ import os
 import pty
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -314,3 +314,176 @@ def test_what_is_no_file_is_refused_without_being_repeated(project: Project) -> 
         assert "hunter2" not in str(caught.value)
     with pytest.raises(ChainError, match="can't be read"):
         importing.take("a\0b", io.BytesIO())
+
+
+STATIC = "-----BEGIN OpenVPN Static key V1-----\nhunter4\n-----END OpenVPN Static key V1-----"
+OVPN = (
+    "client\nremote vpn.example.com 1194\nauth-user-pass login.txt\ntls-auth ta.key 1\nverb 3\n"
+    f"remote-cert-tls server\npeer-fingerprint {':'.join(['AB'] * 32)}\n"
+)
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> Path:
+    """Give a folder with an .ovpn file in it, and what it names."""
+    folder = tmp_path / "provider"
+    folder.mkdir()
+    (folder / "rome.ovpn").write_text(OVPN)
+    (folder / "ta.key").write_text(STATIC + "\n")
+    (folder / "login.txt").write_text("ann\nhunter2\n")
+    return folder
+
+
+def bring(
+    project: Project, folder: Path, *, ask: Callable[[str, str], str] | None = None, dry_run: bool = False
+) -> Outcome:
+    source = importing.take(str(folder / "rome.ovpn"), io.BytesIO())
+    return importing.add(project, "rome", source, ask=ask, dry_run=dry_run)
+
+
+def not_brought(project: Project, folder: Path) -> str:
+    before = files(project)
+    with pytest.raises(ChainError) as caught:
+        bring(project, folder)
+    assert files(project) == before
+    assert caught.value.code == ExitCode.CONFIG
+    assert "hunter" not in f"{caught.value}{caught.value.detail}"
+    return str(caught.value)
+
+
+def test_an_openvpn_file_comes_with_those_beside_it(project: Project, provider: Path) -> None:
+    done = bring(project, provider)
+    kept = {path.name: path for path in project.secrets.glob("rome_*")}
+    assert {name: path.read_text() for name, path in kept.items()} == {
+        "rome_ovpn_config": OVPN,
+        "rome_ovpn_tls_auth": f"{STATIC}\n",
+        "rome_ovpn_username": "ann\n",
+        "rome_ovpn_password": "hunter2\n",
+    }
+    assert {path.stat().st_mode & 0o777 for path in kept.values()} == {0o600}
+    assert loader.load(project.file, SETTINGS).exits["rome"].kind == "openvpn"
+    assert [problem.where for problem in done.warnings] == ["line 3", "line 5"]
+
+
+def test_a_dry_run_of_an_openvpn_file_shows_no_secret(project: Project, provider: Path) -> None:
+    before = files(project)
+    done = bring(project, provider, dry_run=True)
+    assert files(project) == before
+    (exit_,) = done.exits
+    assert exit_.lines() == ["rome:", "  kind: openvpn", "  tls_auth: true"]
+    public: dict[str, Any] = exit_.public()
+    assert [(each["role"], each.get("value")) for each in public["secrets"]] == [
+        ("ovpn_config", "***"),
+        ("ovpn_tls_auth", "***"),
+        ("ovpn_username", "***"),
+        ("ovpn_password", "***"),
+    ]
+    assert "hunter" not in json.dumps(public)
+    assert "hunter" not in repr(done)
+
+
+def test_an_interrupted_call_goes_on_with_documents_that_are_there(project: Project, provider: Path) -> None:
+    project.secrets.mkdir(mode=0o700, exist_ok=True)
+    (project.secrets / "rome_ovpn_config").write_text(OVPN)
+    bring(project, provider)
+    (project.secrets / "rome_ovpn_config").write_text(f"{OVPN}# hunter3\n")
+    text = project.file.read_text().replace("rome", "oslo")
+    project.file.write_text(text)
+    assert "secrets/rome_ovpn_config: this secret is there already" in not_brought(project, provider)
+
+
+def test_the_same_openvpn_exit_again_is_warned_of(project: Project, provider: Path) -> None:
+    bring(project, provider)
+    done = importing.add(project, "oslo", importing.take(str(provider / "rome.ovpn"), io.BytesIO()))
+    assert "it is the same as exit rome" in "".join(map(str, done.warnings))
+
+
+def test_a_login_that_is_not_there_is_asked_for(project: Project, provider: Path) -> None:
+    (provider / "login.txt").unlink()
+    said = not_brought(project, provider)
+    assert "secrets/rome_ovpn_username: the input leaves it out: the user name (exit rome)" in said
+    assert "secrets/rome_ovpn_password: the input leaves it out: the password (exit rome)" in said
+    asked = []
+
+    def ask(name: str, about: str) -> str:
+        asked.append((name, about))
+        return "hunter5"
+
+    done = bring(project, provider, ask=ask)
+    assert asked == [("rome", "the user name"), ("rome", "the password")]
+    assert "it is not beside the input: what it would hold is asked for" in str(done.warnings[0])
+
+
+def test_by_standard_input_nothing_stands_beside(project: Project, provider: Path) -> None:
+    source = importing.take("-", io.BytesIO((provider / "rome.ovpn").read_bytes()))
+    with pytest.raises(ChainError) as caught:
+        importing.add(project, "rome", source)
+    assert str(caught.value).startswith("standard input: line 4: `tls-auth` names a file, and nothing stands beside")
+    assert "as <tls-auth>" in str(caught.value)
+
+
+@pytest.mark.parametrize("way", ["above", "absolute", "link", "folder-link", "own-absolute"])
+def test_nothing_is_taken_from_outside_of_the_folder(project: Project, provider: Path, way: str) -> None:
+    outside = provider.parent / "outside"
+    outside.mkdir()
+    (outside / "ta.key").write_text(STATIC)
+    (provider / "ta.key").unlink()
+    (provider / "own.key").write_text(STATIC)
+    name = {
+        "above": "../outside/ta.key",
+        "absolute": str(outside / "ta.key"),
+        "link": "ta.key",
+        "folder-link": "sub/ta.key",
+        "own-absolute": str(provider / "own.key"),
+    }[way]
+    (provider / "ta.key").symlink_to(outside / "ta.key")
+    (provider / "sub").symlink_to(outside)
+    (provider / "rome.ovpn").write_text(OVPN.replace("ta.key", name))
+    said = not_brought(project, provider)
+    assert "rome.ovpn: line 4: `tls-auth` names a file, and its name leads out of the input's folder" in said
+    assert "outside/" not in said
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ("pipe", "it can't be read: it is no regular file"),
+        ("folder", "it can't be read: Is a directory"),
+        ("device", "its name leads out"),
+        ("large", "it can't be read: it is larger than 262144 bytes"),
+        ("loop", "it can't be read: "),
+        ("missing", "it is not beside the input"),
+    ],
+)
+def test_what_stands_beside_has_to_be_a_small_file(project: Project, provider: Path, way: str, words: str) -> None:
+    path = provider / "ta.key"
+    path.unlink()
+    match way:
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "large":
+            path.write_bytes(b"x" * 300_000)
+        case "loop":
+            path.symlink_to("ta.key")
+    assert f"line 4: `tls-auth` names a file, and {words}" in not_brought(project, provider)
+
+
+def test_links_and_folders_within_are_followed(project: Project, provider: Path) -> None:
+    (provider / "keys").mkdir()
+    (provider / "ta.key").rename(provider / "keys" / "seal")
+    (provider / "ta.key").symlink_to("keys/seal")
+    bring(project, provider)
+    assert (project.secrets / "rome_ovpn_tls_auth").read_text() == f"{STATIC}\n"
+
+
+def test_the_folder_may_be_the_one_of_the_command(
+    project: Project, provider: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(provider)
+    source = importing.take("rome.ovpn", io.BytesIO())
+    done = importing.add(project, "rome", source, dry_run=True)
+    assert done.exits[0].imported.secrets["ovpn_tls_auth"].reveal() == STATIC

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from chain.exits.base import SecretSpec
-from chain.imports.base import Imported, Reading, RefusedError, expiry, flaw
+from chain.imports.base import AsideError, Imported, Reading, RefusedError, expiry, flaw, nothing_aside
 
 TEXT = SecretSpec("vpn_password", about="the password", limit=8)
 KEY = SecretSpec("wg_private_key", about="the key", form="wireguard-key")
@@ -61,6 +61,18 @@ def test_all_that_is_noted_is_said_at_once_before_anything_else() -> None:
 def test_secrets_that_would_not_arrive_are_flawed(value: str, words: str) -> None:
     assert words in flaw(value, TEXT)
     assert bool(words) == bool(flaw(value, TEXT))
+
+
+def test_documents_have_lines_and_a_limit() -> None:
+    document = SecretSpec("ovpn_ca", about="the file", form="document", limit=8)
+    assert flaw("a\r\nb\n", document) == ""
+    assert "longer than 8 bytes" in flaw("a\nb\nc\nd\ne", document)
+    assert "empty" in flaw("", document)
+
+
+def test_an_input_without_a_folder_has_no_file_beside_it() -> None:
+    with pytest.raises(AsideError, match="without a folder"):
+        nothing_aside("ca.crt")
 
 
 def test_keys_have_their_form() -> None:
