@@ -2,11 +2,13 @@
 
 In the files, `@NAME@` stands for a value below, and `<<std:TEXT>>` for TEXT in base64: `std` and `url` name the
 alphabet, `std-bare` and `url-bare` leave out the padding, `lines` breaks the lines. They may stand in one another.
+In what is to be made of an input, `@INPUT@` stands for the whole of it.
 """
 
 from __future__ import annotations
 
 import base64
+import posixpath
 import re
 import textwrap
 from dataclasses import dataclass, field
@@ -15,9 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import made
 import yaml
 
-from chain.imports import MOST_BYTES, Imported, Item, RefusedError, read
+from chain import ovpn
+from chain.imports import MOST_BYTES, AsideError, Imported, Item, RefusedError, read
 
 HERE = Path(__file__).parent
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
@@ -53,10 +57,34 @@ VALUES = {
     "DEEP": '{"a":' * 50_000,
     "MANY": "trojan://x@vpn.example.com:443\n" * 1001,
 }
+VALUES |= made.values(VALUES["PASSWORD"])
 # What no message may repeat: the values that are secret, as they are and as links have them.
-SECRETS = tuple(
-    VALUES[name] for name in ("PRIVATE", "SHARED", "UUID", "UUID2", "KEY16", "KEY16B", "KEY32", "PASSWORD", "PSK")
+SECRETS = (
+    *(VALUES[name] for name in ("PRIVATE", "SHARED", "UUID", "UUID2", "KEY16", "KEY16B", "KEY32", "PASSWORD", "PSK")),
+    *(line for name in ("KEY", "STATIC", "WRAPPED") for line in VALUES[name].splitlines() if "-" not in line),
 )
+# What stands beside each input that names files.
+ASIDE = {
+    "ca.crt": "@CA@\n",
+    "client.crt": "@CERT@\r\n",
+    "client.key": "@KEY@\n",
+    "sealed.key": "@SEALEDKEY@\n",
+    "ta.key": "#\n# 2048 bit OpenVPN static key\n#\n@STATIC@\n",
+    "wrapped.key": "@WRAPPED@\n",
+    "keys/my ta.key": "@STATIC@\n",
+    "login.txt": "@USER@\r\n@PASSWORD@\r\n",
+    "user.txt": "@USER@\n",
+    "notes.txt": "@USER@\n@PASSWORD@\nmy bank: @PSK@\n",
+    "key.pass": "@PASSWORD@\n",
+    "old.crt": "@OLDCERT@\n",
+    "new.crt": "@NEWCERT@\n",
+    "empty.crt": "\n",
+    "broken.crt": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    "closing.crt": "@CA@\n</ca>\nup /bin/sh\n",
+    "control.txt": "@USER@\nzebra\x1b[2J\n",
+    "long.txt": "@USER@\n@LONG@\n",
+    "blank.txt": "\n@PASSWORD@\n",
+}
 _MACRO = re.compile(r"<<(std|url|std-bare|url-bare|lines):((?:(?!<<|>>).)*)>>", re.DOTALL)
 
 
@@ -77,12 +105,12 @@ def expanded(text: str) -> str:
     return text
 
 
-def _deep(value: Any) -> Any:
+def _deep(value: Any, text: str) -> Any:
     if isinstance(value, dict):
-        return {key: _deep(item) for key, item in value.items()}
+        return {key: _deep(item, text) for key, item in value.items()}
     if isinstance(value, list):
-        return [_deep(item) for item in value]
-    return expanded(value) if isinstance(value, str) else value
+        return [_deep(item, text) for item in value]
+    return expanded(value).replace("@INPUT@", text) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
@@ -101,15 +129,24 @@ def cases(folder: str) -> list[Case]:
     for path in sorted((HERE / folder).glob("*.yaml")):
         for name, given in yaml.safe_load(path.read_text(encoding="utf-8")).items():
             data = bytes.fromhex(given["bytes"]) if "bytes" in given else expanded(given["input"]).encode()
-            exits = tuple(_deep(exit_) for exit_ in given.get("exits", ()))
+            text = data.decode(errors="replace").removeprefix("\ufeff").rstrip("\r\n")
+            exits = tuple(_deep(exit_, text) for exit_ in given.get("exits", ()))
             found.append(Case(f"{path.stem}/{name}", data, given.get("shape", ""), exits))
     return found
+
+
+def aside(name: str) -> bytes:
+    """Give a file from beside the inputs."""
+    name = posixpath.normpath(name)
+    if name not in ASIDE:
+        raise AsideError("it is not beside the input")
+    return expanded(ASIDE[name]).encode()
 
 
 def items(data: bytes) -> list[Item]:
     """Read an input; one that is refused as a whole gives one item."""
     try:
-        return read(data, NOW)
+        return read(data, NOW, aside)
     except RefusedError as error:
         return [Item("", error)]
 
@@ -119,8 +156,25 @@ def told(item: Item) -> dict[str, Any]:
     if isinstance(item.found, Imported):
         found: dict[str, Any] = {"kind": item.found.kind, "settings": item.found.settings}
         found["secrets"] = {role: value.reveal() for role, value in item.found.secrets.items()}
+        if "ovpn_config" in item.found.secrets:
+            found["file"] = _followed(item.found.secrets["ovpn_config"].reveal())
         if item.found.warnings:
             found["warnings"] = [warning.where for warning in item.found.warnings]
     else:
         found = {"refused": [problem.where for problem in item.found.problems]}
     return ({"name": item.name} if item.name else {}) | found
+
+
+def _followed(text: str) -> dict[str, Any]:
+    """Say what of an OpenVPN file is followed."""
+    profile = ovpn.parse(text)
+    found: dict[str, Any] = {
+        "remotes": [f"{each.host} {each.port} {each.protocol}" for each in profile.remotes],
+        "directives": [" ".join(words) for words in profile.directives],
+        "blocks": sorted(profile.blocks),
+    }
+    if profile.ciphers:
+        found["ciphers"] = list(profile.ciphers)
+    if profile.shuffled:
+        found["shuffled"] = True
+    return found

@@ -22,16 +22,19 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from corpus import SECRETS, cases, items
 
-from chain import topology
+from chain import ovpn, topology
 from chain.api.load import load_template
 from chain.config import edit, loader
 from chain.exits import REGISTRY, SETTINGS
 from chain.imports import Imported, RefusedError
 from chain.node import wireguard
+from chain.node.kinds import openvpn
 from chain.node.kinds.l2tp import files
+from chain.node.kinds.openvpn import config as openvpn_config
+from chain.node.kinds.openvpn.management import Management
 from chain.node.kinds.xray import config
 from chain.render import render
-from chain.secret import read_secret
+from chain.secret import Secret, read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,17 +69,20 @@ class Ground:
         self._compose(imported.kind, fields, rendered)
         specs = {spec.role: spec for spec in self._specs(imported)}
         assert set(imported.secrets) <= set(specs)
-        secrets = {role: self._kept(value.reveal()) for role, value in imported.secrets.items()}
+        secrets = {
+            role: self._kept(value.reveal(), document=specs[role].form == "document")
+            for role, value in imported.secrets.items()
+        }
         DAEMONS[imported.kind](settings, secrets)
 
     def _specs(self, imported: Imported) -> tuple[SecretSpec, ...]:
         model = SETTINGS[imported.kind].model_validate({"kind": imported.kind, **imported.settings})
         return REGISTRY[imported.kind].secrets(model)
 
-    def _kept(self, value: str) -> str:
+    def _kept(self, value: str, *, document: bool) -> str:
         """Write a secret as `exit add` does, and read it as the container does."""
         self.secret.write_text(value + "\n", encoding="utf-8", newline="")
-        found = read_secret(self.secret).reveal()
+        found = read_secret(self.secret, document=document).reveal()
         assert found == value
         return found
 
@@ -154,10 +160,53 @@ def _l2tp(settings: ExitSettings, secrets: dict[str, str]) -> None:
         assert files.shared_key(shared)["data"] == shared.encode()
 
 
+PROFILE = ovpn.parse("client\nremote a.example\nauth-user-pass\npeer-fingerprint " + ":".join(["AB"] * 20))
+NOWHERE = "/run/nowhere"
+
+
+def openvpn_documents(secrets: dict[str, str]) -> list[str]:
+    """Give what OpenVPN is given for each of the servers, in the way of the exit itself."""
+    profile = ovpn.parse(secrets[openvpn.CONFIG])
+    beside = {openvpn.BESIDE[role]: value for role, value in secrets.items() if role in openvpn.BESIDE}
+    return [
+        openvpn_config.document(profile, beside, remote, SERVER, NOWHERE, offload=False) for remote in profile.remotes
+    ]
+
+
+def _openvpn(settings: ExitSettings, secrets: dict[str, str]) -> None:
+    """See that OpenVPN's file has the lines of every such file, those that may be passed on, and whole blocks."""
+    whole = {"ovpn_username": "u", "ovpn_password": "p", **secrets}
+    openvpn.create(settings, {role: Secret(value) for role, value in whole.items()})
+    profile = ovpn.parse(secrets[openvpn.CONFIG])
+    usual = openvpn_config.document(PROFILE, {}, PROFILE.remotes[0], SERVER, NOWHERE, offload=False)
+    known = {line.partition(" ")[0] for line in usual.splitlines()} | ovpn.PASSED.keys()
+    given = set(profile.blocks) | {openvpn.BESIDE[role] for role in secrets if role in openvpn.BESIDE}
+    for text, remote in zip(openvpn_documents(secrets), profile.remotes, strict=True):
+        lines = iter(text.split("\n")[:-1])
+        blocks = set()
+        for line in lines:
+            if line.startswith("<"):
+                blocks.add(line[1:-1])
+                assert f"</{line[1:-1]}>" in lines  # which goes on behind it
+                continue
+            name, *rest = ovpn.words(line)
+            assert name in known, line
+            assert name != "remote" or rest == [SERVER, str(remote.port)]
+            assert name != "script-security" or rest == ["0"]
+            assert len(line.encode()) <= ovpn.LONGEST_LINE
+        assert blocks == given
+    user, password = profile.credentials or (secrets.get("ovpn_username", "u"), secrets.get("ovpn_password", "p"))
+    management = Management(Path(NOWHERE), {"Auth": (user, password)}, on_hold=lambda: None)
+    said = management.heard(">PASSWORD:Need 'Auth' username/password").decode()
+    wanted = [["username", "Auth", user], ["password", "Auth", password]]
+    assert [ovpn.words(line) for line in said.removesuffix("\n").split("\n")] == wanted
+
+
 DAEMONS: dict[str, Callable[[ExitSettings, dict[str, str]], None]] = {
     "wireguard": _wireguard,
     "xray": _xray,
     "l2tp": _l2tp,
+    "openvpn": _openvpn,
 }
 
 # What a mutation puts in: signs that mean something to one of the readers or writers, and what could steer one.
@@ -234,6 +283,22 @@ TOKENS = (
         b"0s",
         b"%any",
         b"-",
+    ),
+    *(
+        b"\nup /bin/sh\n",
+        b"\nplugin x\n",
+        b"\nconfig ca.crt\n",
+        b"\n--remote x 1 tcp\n",
+        b"\nca ca.crt\n",
+        b"\nca ../../x\n",
+        b"\nauth-user-pass login.txt\n",
+        b"\nverify-x509-name 'a\\b\"' name\n",
+        b"\n<ca>\n",
+        b"\n</ca>\n",
+        b"\n</key>\nup x\n",
+        b"\n<connection>\n",
+        b"\nignore-unknown-option up x\n",
+        b"setenv opt ",
     ),
     *(
         b"99999999999999999999",
