@@ -54,6 +54,7 @@ IMPORTING = PAGE.parent / "importing.md"
 TRIED = "<!-- From tests/imports/accepted, by `make docs`. -->\n"
 FORMATS = {
     "wireguard": "WireGuard",
+    "openvpn": "OpenVPN",
     "links": "Links",
     "subscriptions": "Subscriptions",
     "l2tp": "L2TP/IPsec",

@@ -1,4 +1,4 @@
-"""What is made of providers' files and links, given to the programs that read it: a real `wg`, and Xray's own test.
+"""What is made of providers' files and links, given to what reads it: a real `wg`, Xray's own test, a real `openvpn`.
 
 No chain runs for it: the exits' images are enough.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from corpus import cases, items
-from fuzz import SERVER, Fuzzer, small
+from corpus import VALUES, cases, items
+from fuzz import SERVER, Fuzzer, openvpn_documents, small
 from world import docker
 
 from chain import topology
@@ -54,6 +55,28 @@ for name, text in json.load(sys.stdin).items():
     found[name] = [done.stderr, run("wg", "showconf", "vpn0").stdout]
 print(json.dumps(found))
 """
+# OpenVPN reads all of its file, keys too, before it sends its first packet, which it says.
+TRY_OPENVPN = """\
+import json, subprocess, sys
+question, found = json.load(sys.stdin), {}
+with open("/tmp/pass", "w") as file:
+    file.write(question["password"])
+for name, text in question["texts"].items():
+    with open("/tmp/openvpn.conf", "w", newline="") as file:
+        file.write(text)
+    run = subprocess.Popen(["openvpn", "--config", "/tmp/openvpn.conf"], stdout=subprocess.PIPE, text=True)
+    said = []
+    for line in run.stdout:
+        said.append(line)
+        if " link remote: " in line or "Attempting to establish TCP connection" in line:
+            break
+    else:
+        said.append("it ended")
+    run.kill()
+    run.wait()
+    found[name] = "" if said[-1] != "it ended" else "".join(said)[-500:]
+print(json.dumps(found))
+"""
 
 
 def taken() -> dict[str, Imported]:
@@ -91,7 +114,7 @@ def asked(image: str, script: str, question: object, *options: str) -> dict[str,
 
 @pytest.fixture(scope="module", autouse=True)
 def _built(engine: Engine) -> None:
-    for image in images.missing(engine, images.describe(["exit-xray", "exit-wireguard"]).values()):
+    for image in images.missing(engine, images.describe(["exit-xray", "exit-wireguard", "exit-openvpn"]).values()):
         images.build(engine, image, lambda _: None)
 
 
@@ -140,3 +163,31 @@ def test_wg_takes_what_is_made_of_files_and_has_the_keys_unchanged(tmp_path: Pat
         key = next(line for line in texts[name].splitlines() if line.startswith("PrivateKey = "))
         wanted = {line for line in texts[name].splitlines() if line and not line.startswith("FwMark")} - {key}
         assert {*wanted, f"PrivateKey = {clamped(key.removeprefix('PrivateKey = '))}"} <= set(shown.splitlines()), name
+
+
+def alone(text: str) -> str:
+    """Put into the file what the exit tells OpenVPN over the management interface."""
+    lines = [line for line in text.split("\n") if not line.startswith(("management", "auth-user-pass"))]
+    asked = "auth-user-pass" in text.split("\n")
+    return "\n".join(["askpass /tmp/pass", *lines, *(["<auth-user-pass>\nu\nw\n</auth-user-pass>\n"] if asked else [])])
+
+
+def test_openvpn_takes_what_is_made_of_files_and_loads_the_keys() -> None:
+    texts: dict[str, str] = {}
+    for case in cases("accepted"):
+        for item in items(case.data):
+            if isinstance(item.found, Imported) and item.found.kind == "openvpn":
+                secrets = {role: value.reveal() for role, value in item.found.secrets.items()}
+                for number, document in enumerate(openvpn_documents(secrets)):
+                    texts[f"{case.name} {number}"] = alone(document)
+    assert len(texts) > 30
+    question = {"password": VALUES["PASSWORD"], "texts": texts}
+    found = asked("exit-openvpn", TRY_OPENVPN, question, "--cap-add", "NET_ADMIN")
+    assert found.keys() == texts.keys()
+    assert {name: said for name, said in found.items() if said} == {}
+    # It does say no: to a line, and to a key.
+    text = next(text for text in texts.values() if "<key>" in text)
+    broken = {"line": f"unheard-of x\n{text}", "key": re.sub(r"(<key>\n.*\n)....", r"\1AAAA", text)}
+    found = asked("exit-openvpn", TRY_OPENVPN, question | {"texts": broken}, "--cap-add", "NET_ADMIN")
+    assert "unheard-of" in found["line"]
+    assert "private key" in found["key"]
