@@ -168,9 +168,7 @@ def openvpn_documents(secrets: dict[str, str]) -> list[str]:
     """Give what OpenVPN is given for each of the servers, in the way of the exit itself."""
     profile = ovpn.parse(secrets[openvpn.CONFIG])
     beside = {openvpn.BESIDE[role]: value for role, value in secrets.items() if role in openvpn.BESIDE}
-    return [
-        openvpn_config.document(profile, beside, remote, SERVER, NOWHERE, offload=False) for remote in profile.remotes
-    ]
+    return [openvpn_config.document(profile, beside, remote, SERVER, NOWHERE) for remote in profile.remotes]
 
 
 def _openvpn(settings: ExitSettings, secrets: dict[str, str]) -> None:
@@ -178,7 +176,7 @@ def _openvpn(settings: ExitSettings, secrets: dict[str, str]) -> None:
     whole = {"ovpn_username": "u", "ovpn_password": "p", **secrets}
     openvpn.create(settings, {role: Secret(value) for role, value in whole.items()})
     profile = ovpn.parse(secrets[openvpn.CONFIG])
-    usual = openvpn_config.document(PROFILE, {}, PROFILE.remotes[0], SERVER, NOWHERE, offload=False)
+    usual = openvpn_config.document(PROFILE, {}, PROFILE.remotes[0], SERVER, NOWHERE)
     known = {line.partition(" ")[0] for line in usual.splitlines()} | ovpn.PASSED.keys()
     given = set(profile.blocks) | {openvpn.BESIDE[role] for role in secrets if role in openvpn.BESIDE}
     for text, remote in zip(openvpn_documents(secrets), profile.remotes, strict=True):

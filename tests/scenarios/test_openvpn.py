@@ -136,7 +136,7 @@ verify-x509-name 'C=CH, CN="a\\b"' subject
 def test_openvpn_itself_takes_all_that_is_passed_on(openvpns: Chain, world: World, more: str) -> None:
     profile = ovpn.parse(openvpn_file(world, "udp", more=more))
     assert not {line.split()[0] for line in more.splitlines()} - {name for name, *_ in profile.directives}
-    text = config.document(profile, {}, profile.remotes[0], "192.0.2.7", "/tmp/none", offload=False)
+    text = config.document(profile, {}, profile.remotes[0], "192.0.2.7", "/tmp/none")
     told = "".join(f"{line}\n" for line in text.splitlines() if not line.startswith(("management", "auth-user-pass")))
     told += "<auth-user-pass>\nuser\nword\n</auth-user-pass>\n"
     script = "cat >/tmp/all.conf; timeout 5 openvpn --config /tmp/all.conf; rm /tmp/all.conf"

@@ -19,8 +19,8 @@ from chain.node.kinds.openvpn import config, lines
 from chain.node.kinds.openvpn.management import Management
 from chain.node.lock import UplinkRules
 from chain.node.probe import objection, refusal
-from chain.node.run import CommandError, ip_batch, succeeds
-from chain.node.supervise import Daemon, log
+from chain.node.run import CommandError, ip_batch
+from chain.node.supervise import Daemon
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,6 @@ _START_SECONDS = 30.0  # in emulation, beside others; a blink otherwise
 _DIAL_SECONDS = 60.0  # for all of it; a server that says nothing is given up by OpenVPN before that
 _LAST_WORDS_SECONDS = 0.5
 _LINES = 80
-_OFFLOAD = ("ovpn-dco", "chain-check")  # the kind of interface that OpenVPN 2.6 knows, and a name to try it with
 _WAITING = ("CONNECTING", "WAIT", "TCP_CONNECT", "RESOLVE")  # states in which nothing has come from the server yet
 
 
@@ -86,7 +85,6 @@ class OpenVpn(Interface):
         if profile.shuffled:
             random.shuffle(remotes)
         self._remotes = collections.deque(remotes)
-        self._offload: bool | None = None  # whether the kernel carries the packets; None: not tried yet
         self._address = ""
         self._daemon: Daemon | None = None
         self._management: Management | None = None
@@ -111,21 +109,15 @@ class OpenVpn(Interface):
         await self.hang_up()
         try:
             return await self._dial(server)
-        except DialError as error:
-            if self._offload and error.found.key in (causes.OPENVPN_CIPHER.key, causes.OPENVPN_OPTIONS.key):
-                self._offload = False  # this server may want what only OpenVPN itself can do
-            else:
-                self._remotes.rotate(-1)
+        except DialError:
+            self._remotes.rotate(-1)
             raise
 
     async def _dial(self, server: str) -> Tunnel:
-        if self._offload is None:
-            self._offload = _kernel_carries()
-            log("openvpn", "packets are carried by the kernel" if self._offload else "packets are carried by OpenVPN")
         FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
         file, socket = FOLDER / "openvpn.conf", FOLDER / "management"
         beside = {name: secret.reveal() for name, secret in self._beside.items()}
-        text = config.document(self._profile, beside, self._remote, server, str(socket), offload=self._offload)
+        text = config.document(self._profile, beside, self._remote, server, str(socket))
         self._lines.clear()
         held = asyncio.Event()
         management = self._management = Management(socket, self._answers, on_hold=held.set)
@@ -259,12 +251,6 @@ def _mtu(told: str, own: int) -> int:
     """Take what the server tells if that is less than what fits; not what would be no MTU."""
     least = 576
     return min(own, max(int(told), least)) if told.isdecimal() else own
-
-
-def _kernel_carries() -> bool:
-    """Tell whether the kernel has the interface that OpenVPN hands packets over to."""
-    kind, name = _OFFLOAD
-    return succeeds("ip", "link", "add", name, "type", kind) and succeeds("ip", "link", "delete", name)
 
 
 def _write_private(path: Path, text: str) -> None:

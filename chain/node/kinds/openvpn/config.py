@@ -24,13 +24,8 @@ _TAKEN = (
 )
 
 
-def document(
-    profile: Profile, beside: dict[str, str], remote: Remote, server: str, socket: str, *, offload: bool
-) -> str:
-    """Give the file. `server` is the remote's address; `beside` has what stands in files of its own, by directive.
-
-    Where the kernel can carry the packets (`offload`), only ciphers that it knows are offered.
-    """
+def document(profile: Profile, beside: dict[str, str], remote: Remote, server: str, socket: str) -> str:
+    """Give the file. `server` is the remote's address; `beside` has what stands in files of its own, by directive."""
     own = [
         ("client",),
         ("dev", INTERFACE),
@@ -39,6 +34,8 @@ def document(
         ("remote", server, str(remote.port)),
         ("nobind",),
         ("mark", str(MARK_TUNNEL)),
+        # The kernel's module for it sends a tunnel's packets without that mark, and the lock would drop them all.
+        ("disable-dco",),
         ("management", socket, "unix"),
         ("management-client",),
         ("management-hold",),
@@ -61,12 +58,12 @@ def document(
         ("verb", "3"),
     ]
     said = [line for line in profile.directives if remote.protocol == "udp" or line[0] not in _DATAGRAMS]
-    lines = [*own, *said, *_extra(profile, remote, offload=offload)]
+    lines = [*own, *said, *_extra(profile, remote)]
     text = "".join(" ".join([name, *map(quote, rest)]) + "\n" for name, *rest in lines)
     return text + "".join(_block(name, block) for name, block in (profile.blocks | beside).items())
 
 
-def _extra(profile: Profile, remote: Remote, *, offload: bool) -> list[tuple[str, ...]]:
+def _extra(profile: Profile, remote: Remote) -> list[tuple[str, ...]]:
     """Give what makes a file of earlier days work with today's OpenVPN."""
     said = {name for name, *_ in profile.directives}
     found: list[tuple[str, ...]] = []
@@ -78,14 +75,12 @@ def _extra(profile: Profile, remote: Remote, *, offload: bool) -> list[tuple[str
         found.append(("explicit-exit-notify", "1"))  # or the account's place stays taken for minutes
     if said & {"comp-lzo", "compress"} and "allow-compression" not in said:
         found.append(("allow-compression", "asym"))
-    if profile.ciphers and not offload:
+    if profile.ciphers:
         # `cipher` alone is no longer heeded in the negotiation, and some servers have nothing else.
         if "data-ciphers" not in said:
             found.append(("data-ciphers", ":".join(dict.fromkeys((*MODERN_CIPHERS, *profile.ciphers)))))
         if "data-ciphers-fallback" not in said:
             found.append(("data-ciphers-fallback", profile.ciphers[-1]))
-    if not offload:
-        found.append(("disable-dco",))
     return found
 
 

@@ -18,7 +18,7 @@ _SERIAL = re.compile(r", serial=\d+$")
 # Lines that stand in each log whatever happens: lists of what it was built with, and advice to its makers' customers.
 NOT_LOGGED = re.compile(
     r"^(library versions:|OpenVPN \d|DCO version|NOTE: the current --script-security|Pushed option removed by filter"
-    r"|Note: Kernel support for ovpn-dco missing|Note: --cipher is not set"
+    r"|Note: --cipher is not set"
     r"|WARNING: this configuration may cache passwords|MANAGEMENT: (CMD|>)|event_wait : Interrupted)"
 )
 _GATEWAY = re.compile(r"PUSH_REPLY,(?:.*,)?route-gateway (?P<address>[0-9.]+)")
