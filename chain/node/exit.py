@@ -336,6 +336,7 @@ class Exit:
             name = self._kind.server
             server = await resolve(name, self._settings.bootstrap_dns) if name else None
         except ResolveError as error:
+            self._kind.unresolved()
             raise DialError(causes.NAME.found(reasons=error)) from None
         if (server, self._kind.rules) != (self._server, self._rules):
             self._server = server

@@ -43,6 +43,9 @@ class Interface:
     async def connect(self, address: str, port: int) -> Stream:
         return await connect(address, port, self.interface)
 
+    def unresolved(self) -> None:
+        """Nothing to do for one that knows of one server only."""
+
 
 class Kind(Protocol):
     """One exit's tunnel. The runtime resolves, locks, routes, probes and reports; a kind dials."""
@@ -63,6 +66,9 @@ class Kind(Protocol):
 
     async def connect(self, address: str, port: int) -> Stream:
         """Open a TCP connection through the tunnel, which another object may have dialled. Raises OSError."""
+
+    def unresolved(self) -> None:
+        """Be told that the name of `server` can't be resolved: there will be no dial to it now."""
 
     async def revive(self) -> None:
         """Do what may help without dialling again, after a probe that went unanswered."""

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import pytest
 
 from chain.node.exit import Exit
 from chain.node.kinds import create
+from chain.node.kinds.base import DialError
 from chain.node.kinds.causes import Diagnosis
+from chain.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,3 +54,15 @@ def test_it_says_how_it_is_and_whom_it_asks(built: Callable[[str], Topology], tm
     since = found["since"]
     assert isinstance(since, float)
     assert since <= time.time()
+
+
+def test_a_name_that_is_unknown_does_not_keep_it_from_the_files_other_servers(built: Callable[[str], Topology]) -> None:
+    certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    file = f"client\nremote a.example\nremote b.example\nauth-user-pass\n<ca>\n{certificate}</ca>\n"
+    settings = built("entry: {endpoint: vpn.example.org}\nexits: {rome: {kind: openvpn}}\n").exits[0].settings
+    exit_ = Exit(replace(settings, bootstrap_dns=()))
+    exit_._kind = create(settings, {"ovpn_config": Secret(file)})
+    for expected in ("b.example", "a.example"):
+        with pytest.raises(DialError, match="name can't be resolved"):
+            asyncio.run(exit_._tunnel())
+        assert exit_._kind.server == expected

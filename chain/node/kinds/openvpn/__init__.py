@@ -195,6 +195,9 @@ class OpenVpn(Interface):
             return lines.ended(self._lines, management.reason)
         return causes.OPENVPN_STOPPED.found(state=management.state)
 
+    def unresolved(self) -> None:
+        self._remotes.rotate(-1)
+
     async def revive(self) -> None:
         """Nothing short of dialling anew would help."""
 

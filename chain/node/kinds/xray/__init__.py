@@ -136,6 +136,9 @@ class Xray:
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         return reader, writer
 
+    def unresolved(self) -> None:
+        """Nothing to do: there is one server only."""
+
     async def revive(self) -> None:
         """Nothing to do: each connection is dialled for itself."""
 
