@@ -152,7 +152,7 @@ class OpenVpn(Interface):
             raise DialError(causes.OPENVPN_NO_ADDRESS.found()) from None
         except CommandError as error:
             raise DialError(causes.OPENVPN_NO_TUN.found(line=error)) from None
-        return Tunnel(address, near(lines.gateway(self._lines), management.environment, address))
+        return Tunnel(address, near(lines.gateway(self._lines, address), management.environment, address))
 
     def _line(self, line: str) -> bool:
         self._lines.append(line)

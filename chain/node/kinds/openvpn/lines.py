@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ NOT_LOGGED = re.compile(
     r"|Note: --cipher is not set"
     r"|WARNING: this configuration may cache passwords|MANAGEMENT: (CMD|>)|event_wait : Interrupted)"
 )
-_GATEWAY = re.compile(r"PUSH_REPLY,(?:.*,)?route-gateway (?P<address>[0-9.]+)")
+_PUSHED = re.compile(r"'PUSH_REPLY,(?P<options>.*)'$")
+_LARGEST = 16  # length of the prefix of the largest network that may be all of the tunnel's
 # The first row that fits any line is the cause: those that say more stand before those that follow from them.
 _SIGNS: tuple[tuple[str, Cause], ...] = (
     (r"AUTH: Received control message: AUTH_FAILED,.*(cipher|Data channel)", causes.OPENVPN_CIPHER),
@@ -82,9 +84,28 @@ def ended(lines: Iterable[str], reason: str) -> Diagnosis:
     return told(seen) or causes.OPENVPN_ENDED.found(reason=short(reason) or "no reason given")
 
 
-def gateway(lines: Iterable[str]) -> str:
-    """Give the server's own address in the tunnel, which it sends and OpenVPN tells nobody; empty: it sent none."""
-    return next((match["address"] for line in lines if (match := _GATEWAY.search(line))), "")
+def gateway(lines: Iterable[str], own: str) -> str:
+    """Give the server's own address in the tunnel, which it sends and OpenVPN tells nobody; empty: it sent none.
+
+    In networks of two (net30, p2p) the other address may be nobody's, but the last route leads to the server, or to the
+    network in which it has the first address.
+    """
+    found = [match["options"].split(",") for line in lines if (match := _PUSHED.search(line))]
+    pushed = [(name, rest.split()) for options in found for name, _, rest in (each.partition(" ") for each in options)]
+    told = [rest[0] for name, rest in pushed if name == "route-gateway" and rest]
+    routes = [_first(rest[:2], own) for name, rest in reversed(pushed) if name == "route"]
+    return next(filter(None, [*told, *routes]), "")
+
+
+def _first(route: list[str], own: str) -> str:
+    """Give the address to which a route leads, or the first one of a network that the own address is in."""
+    try:
+        network = ipaddress.IPv4Network("/".join(route))
+    except ValueError:
+        return ""
+    if network.num_addresses == 1:
+        return str(network[0])
+    return str(network[1]) if network.prefixlen >= _LARGEST and ipaddress.IPv4Address(own) in network else ""
 
 
 def short(line: str) -> str:

@@ -87,5 +87,23 @@ def test_what_openvpn_does_not_take_is_told() -> None:
 
 
 def test_the_servers_address_in_the_tunnel_is_read() -> None:
-    assert lines.gateway(["x", REPLY]) == "10.67.1.1"
-    assert lines.gateway([REPLY.replace("route-gateway", "gateway")]) == ""
+    assert lines.gateway(["x", REPLY], "10.67.1.2") == "10.67.1.1"
+    assert lines.gateway([REPLY.replace("route-gateway", "gateway")], "10.67.1.2") == ""
+    assert lines.gateway([], "10.67.1.2") == ""
+
+
+@pytest.mark.parametrize(
+    ("routes", "found"),
+    [
+        ("route 192.168.3.4,route 10.67.1.1,topology net30", "10.67.1.1"),
+        ("route 10.67.1.0 255.255.255.0,topology net30", "10.67.1.1"),  # its clients may reach each other
+        ("route 10.67.1.1 255.255.255.255 vpn_gateway 7", "10.67.1.1"),
+        ("route 192.168.3.0 255.255.255.0", ""),
+        ("route 0.0.0.0 0.0.0.0", ""),
+        ("route 10.67.1.9 255.255.255.0,route,route remote_host,route-gateway", ""),
+        ("route-gateway 10.9.9.9,route 10.67.1.1", "10.9.9.9"),
+    ],
+)
+def test_where_two_share_a_network_the_routes_tell_the_servers_address(routes: str, found: str) -> None:
+    line = f"PUSH: Received control message: 'PUSH_REPLY,ping 5,{routes},ifconfig 10.67.1.6 10.67.1.5'"
+    assert lines.gateway([line], "10.67.1.6") == found
