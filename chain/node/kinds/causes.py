@@ -454,6 +454,19 @@ OPENVPN_EXPIRED = Cause(
     "the server's certificate is out of date ({line})",
     "look at the clock of the engine's host; if it is right, the provider has to renew the certificate",
 )
+OPENVPN_WEAK = Cause(
+    "openvpn",
+    "openvpn-weak",
+    "a certificate is weaker than what today's OpenSSL takes ({line})",
+    "ask the provider for a new file; until then `tls-cert-profile insecure` in it takes certificates signed with SHA1"
+    " or MD5, and short keys, all of which others may forge",
+)
+OPENVPN_REVOKED = Cause(
+    "openvpn",
+    "openvpn-revoked",
+    "the server's certificate is withdrawn, or <crl-verify>, the list of those that are, is out of date ({line})",
+    "ask the provider for a new file; if it says the same, somebody may have stolen the server's key",
+)
 OPENVPN_AUTHORITY = Cause(
     "openvpn",
     "openvpn-authority",
@@ -479,6 +492,18 @@ OPENVPN_CREDENTIALS = Cause(
     "the server refuses the user name or the password ({reason})",
     "compare `secrets/…ovpn_username` and `…ovpn_password` with what the provider says, then `chain up`; many providers"
     " have others for OpenVPN than for their site; or the account has ended, or has too many devices",
+)
+OPENVPN_CODE = Cause(
+    "openvpn",
+    "openvpn-code",
+    "the server asks for a one-time code, and nobody is there to give it ({words})",
+    "ask the provider for an account, or a file with a certificate, that needs none",
+)
+OPENVPN_BUSY = Cause(
+    "openvpn",
+    "openvpn-busy",
+    "the server can't tell yet whether it lets this exit in ({words})",
+    "the exit dials again by itself; if it stays so, the provider has to look",
 )
 OPENVPN_CIPHER = Cause(
     "openvpn",

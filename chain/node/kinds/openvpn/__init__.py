@@ -131,7 +131,7 @@ class OpenVpn(Interface):
         finally:
             file.unlink(missing_ok=True)  # it has read it by now
         if not held.is_set():
-            raise DialError(self._refusal(management))
+            raise DialError(lines.refusal(self._lines, management.fatal))
         await _first(_DIAL_SECONDS, management.connected, management.ending, daemon.ended)
         if not management.connected.is_set():
             raise DialError(await self._failure(management, daemon))
@@ -157,10 +157,6 @@ class OpenVpn(Interface):
     def _line(self, line: str) -> bool:
         self._lines.append(line)
         return bool(lines.NOT_LOGGED.match(line))
-
-    def _refusal(self, management: Management) -> Diagnosis:
-        """Say why it ended without having dialled."""
-        return lines.told(self._lines) or lines.refusal(self._lines, management.fatal)
 
     async def _failure(self, management: Management, daemon: Daemon) -> Diagnosis:
         """Say why the connection did not come about, by what OpenVPN and the network say of it."""

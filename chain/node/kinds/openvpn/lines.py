@@ -20,7 +20,8 @@ _SERIAL = re.compile(r", serial=\d+$")
 NOT_LOGGED = re.compile(
     r"^(library versions:|OpenVPN \d|DCO version|NOTE: the current --script-security|Pushed option removed by filter"
     r"|Note: --cipher is not set"
-    r"|WARNING: this configuration may cache passwords|MANAGEMENT: (CMD|>)|event_wait : Interrupted)"
+    r"|WARNING: this configuration may cache passwords|MANAGEMENT: (CMD|>)|event_wait : Interrupted"
+    r"|AUTH: Received control message: AUTH_FAILED,CRV1:)"  # with what a session is known by
 )
 _PUSHED = re.compile(r"'PUSH_REPLY,(?P<options>.*)'$")
 _LARGEST = 16  # length of the prefix of the largest network that may be all of the tunnel's
@@ -28,7 +29,9 @@ _LARGEST = 16  # length of the prefix of the largest network that may be all of 
 _SIGNS: tuple[tuple[str, Cause], ...] = (
     (r"AUTH: Received control message: AUTH_FAILED,.*(cipher|Data channel)", causes.OPENVPN_CIPHER),
     (r"failed to negotiate cipher", causes.OPENVPN_CIPHER),
+    (r"(md|key|algorithm) too (weak|small)", causes.OPENVPN_WEAK),
     (r"VERIFY ERROR: .*(certificate has expired|certificate is not yet valid)", causes.OPENVPN_EXPIRED),
+    (r"VERIFY ERROR: .*(certificate revoked|CRL)", causes.OPENVPN_REVOKED),
     (r"VERIFY ERROR: ", causes.OPENVPN_AUTHORITY),
     (r"VERIFY (X509NAME|KU|EKU|nsCertType) ERROR|Certificate does not have .*usage", causes.OPENVPN_NAME),
     (r"alert (certificate (expired|revoked|unknown)|bad certificate|unknown ca)", causes.OPENVPN_OWN_CERTIFICATE),
@@ -36,11 +39,10 @@ _SIGNS: tuple[tuple[str, Cause], ...] = (
     (r"[Cc]ompression (framing|or compression stub)|compress.*not (allowed|compatible)", causes.OPENVPN_COMPRESSION),
     (r"(OPTIONS ERROR|Failed to (apply push|import options)|Options error:.*PUSH)", causes.OPENVPN_OPTIONS),
     (r"(Cannot (open|ioctl) TUN|Cannot allocate TUN|/dev/net/tun)", causes.OPENVPN_NO_TUN),
+    (r"^(Cannot load |Private key does not match)", causes.OPENVPN_REFUSES),
     (r"(OpenSSL: error|TLS_ERROR: BIO read)", causes.OPENVPN_TLS),
 )
-_REFUSALS = re.compile(
-    r"^(Options error: .*|Cannot load .*|.*private key.*|.*key values mismatch.*|error:.*)", re.IGNORECASE
-)
+_REFUSALS = re.compile(r"^Options error: ")
 _AUTH_FAILED = re.compile(r"AUTH_FAILED(?:,(?P<reason>.*))?")
 # How a server ends a connection, with words of its own or without.
 _ENDS = (
@@ -67,9 +69,14 @@ def refusal(lines: Iterable[str], fatal: str) -> Diagnosis:
 
 
 def credentials(lines: Iterable[str]) -> Diagnosis:
-    """Say with the server's own words, if it has any, that it refused them."""
+    """Say with the server's own words, if it has any, that it refused them, or asks for more."""
     found = [match["reason"] for line in lines if (match := _AUTH_FAILED.search(line)) and match["reason"]]
-    return causes.OPENVPN_CREDENTIALS.found(reason=short(found[-1]) if found else "no reason given")
+    reason = found[-1] if found else "no reason given"
+    if reason.startswith("CRV1:"):  # flags, the session's name, user name, words
+        return causes.OPENVPN_CODE.found(words=short((reason.split(":", 4) + [""] * 4)[4]) or "no words")
+    if reason.startswith("TEMP"):
+        return causes.OPENVPN_BUSY.found(words=short(reason))
+    return causes.OPENVPN_CREDENTIALS.found(reason=short(reason))
 
 
 def ended(lines: Iterable[str], reason: str) -> Diagnosis:
@@ -81,6 +88,8 @@ def ended(lines: Iterable[str], reason: str) -> Diagnosis:
             return causes.OPENVPN_ENDED.found(reason=f"{meaning}: {words}" if words else meaning)
     if reason in ("ping-restart", "ping-exit", "tls-error"):
         return causes.OPENVPN_LOST.found(reason=reason)
+    if reason == "auth-failure":
+        return credentials(seen)
     return told(seen) or causes.OPENVPN_ENDED.found(reason=short(reason) or "no reason given")
 
 

@@ -27,6 +27,10 @@ TLS = [
     [
         (["VERIFY ERROR: depth=0, error=certificate has expired: CN=a, serial=1", *TLS], causes.OPENVPN_EXPIRED),
         (["VERIFY ERROR: depth=1, error=self-signed certificate in certificate chain: CN=a"], causes.OPENVPN_AUTHORITY),
+        (["VERIFY ERROR: depth=0, error=certificate revoked: CN=a"], causes.OPENVPN_REVOKED),
+        (["VERIFY ERROR: depth=0, error=CRL has expired: CN=a"], causes.OPENVPN_REVOKED),
+        (["VERIFY ERROR: depth=1, error=CA signature digest algorithm too weak: CN=a"], causes.OPENVPN_WEAK),
+        (["VERIFY ERROR: depth=0, error=EE certificate key too weak: CN=a"], causes.OPENVPN_WEAK),
         (["VERIFY X509NAME ERROR: CN=openvpn.example, must be other.example", *TLS], causes.OPENVPN_NAME),
         (["VERIFY EKU ERROR", *TLS], causes.OPENVPN_NAME),
         (
@@ -69,6 +73,8 @@ def test_the_servers_own_words_are_passed_on() -> None:
         ("Halt command was pushed by server ('bye')", "x", "openvpn-ended", "(it sends this exit away: bye)"),
         ("Connection reset, restarting [0]", "connection-reset", "openvpn-ended", "(the TCP connection was reset)"),
         ("Inactivity timeout (--ping-restart), restarting", "ping-restart", "openvpn-lost", "(ping-restart)"),
+        ("AUTH: Received control message: AUTH_FAILED", "auth-failure", "openvpn-credentials", "no reason given"),
+        ("AUTH: Received control message: AUTH_FAILED", "auth-failure (auth-token)", "openvpn-ended", "(auth-token)"),
         ("anything", "", "openvpn-ended", "(no reason given)"),
         ("VERIFY ERROR: depth=0, error=certificate has expired", "x", "openvpn-expired", "expired"),
     ],
@@ -77,6 +83,34 @@ def test_an_end_is_told(said: str, reason: str, key: str, words: str) -> None:
     found = lines.ended([REPLY, said], reason)
     assert found.key == key
     assert words in found.cause
+
+
+def test_a_server_that_asks_for_more_is_told_and_its_session_is_not() -> None:
+    line = "AUTH: Received control message: AUTH_FAILED,CRV1:R,E:c2Vzc2lvbg:dXNlcg==:Enter the code: now"
+    found = lines.credentials([line])
+    assert found.key == "openvpn-code"
+    assert "(Enter the code: now)" in found.cause
+    assert "c2Vzc2lvbg" not in found.cause + found.advice
+    assert lines.NOT_LOGGED.match(line)
+    assert "no words" in lines.credentials(["AUTH_FAILED,CRV1:R"]).cause
+    assert lines.credentials(["AUTH_FAILED,TEMP[backoff 7]:later"]).key == "openvpn-busy"
+
+
+@pytest.mark.parametrize(
+    ("said", "key", "shown"),
+    [
+        # A key that is not the certificate's, and none at all: OpenSSL's word comes first, and says less.
+        (["no certificate assigned:", "Private key does not match the certificate"], "openvpn-refuses", 1),
+        (["unsupported:No supported data", "Cannot load private key file [[INLINE]]"], "openvpn-refuses", 1),
+        (["ca md too weak:", "Cannot load inline certificate file"], "openvpn-weak", 0),
+    ],
+)
+def test_why_keys_are_not_taken_is_told_by_the_line_that_says_most(said: list[str], key: str, shown: int) -> None:
+    heard = [f"OpenSSL: error:0A0000B1:SSL routines::{said[0]}", said[1], "Exiting due to fatal error"]
+    found = lines.told(heard)
+    assert found is not None
+    assert found.key == key
+    assert heard[shown] in found.cause
 
 
 def test_what_openvpn_does_not_take_is_told() -> None:
