@@ -186,6 +186,7 @@ _IGNORED = {
             *("suppress-timestamps", "errors-to-stderr", "machine-readable-output", "tls-exit", "topology", "tun-ipv6"),
             *("tun-mtu-extra", "tun-mtu-max", "txqueuelen", "user", "verb", "disable-occ", "key-method", "prng"),
             *("up-delay", "up-restart", "down-pre", "bcast-buffers", "key-derivation", "remote-random-hostname"),
+            *("max-packet-size", "preresolve", "use-prediction-resistance"),
         ),
         _CHAIN,
     ),
@@ -200,7 +201,7 @@ _IGNORED = {
                 "route-metric",
                 "max-routes",
             ),
-            *("route-nopull", "route-noexec", "redirect-gateway", "redirect-private", "pull-filter"),
+            *("route-nopull", "route-noexec", "redirect-gateway", "redirect-private"),
             *("allow-recursive-routing", "ifconfig-ipv6", "client-nat"),
         ),
         _ROUTES,
@@ -214,6 +215,7 @@ _IGNORED = {
         _WINDOWS,
     ),
     **dict.fromkeys(("setenv", "setenv-safe"), _NO_SCRIPTS),
+    **dict.fromkeys(("echo", "parameter"), "it is for programs that show it to somebody"),
     "dh": "it is a server's",
     "keysize": "the cipher's name says it, and today's OpenVPN has it no more",
     "ncp-disable": "today's OpenVPN always agrees with the server upon a cipher; that of `cipher` is offered too",
@@ -290,6 +292,7 @@ _REFUSED = {
     " and <key>",
     "secret": "it is of a server with one key for all time, which OpenVPN has given up",
     "ifconfig": "an address of one's own choice goes with servers that have one key for all time; others give one",
+    "tls-remote": "today's OpenVPN has it no more; `verify-x509-name NAME name` says the same",
     "no-replay": "it takes a protection away",
     "no-iv": "it takes a protection away",
     "static-challenge": "it asks somebody for a code at each connection, and nobody is there to answer",
@@ -305,6 +308,8 @@ _REFUSED = {
     "gremlin": "it loses packets, for tests of OpenVPN",
 }
 
+# Of what a server pushes, that which is taken and can be done without: a file may say that it is not.
+_DISPENSABLE = re.compile("(auth-token|comp|explicit-exit-notify|ping|reneg|tun-mtu).*")
 _WEAK = re.compile(r"^(BF-|DES-|DES3|CAST|RC2-|IDEA-|SEED-)|^DESX", re.IGNORECASE)
 _PROTOCOLS = {
     **dict.fromkeys(("udp", "udp4"), "udp"),
@@ -421,6 +426,7 @@ class _Reader:
             "auth-user-pass": self._login_asked,
             "askpass": self._askpass,
             "cipher": self._cipher,
+            "pull-filter": self._filter,
             "ignore-unknown-option": self._skip,
         }
 
@@ -664,6 +670,13 @@ class _Reader:
             self._note(number, "cipher", "it can be broken, and today's OpenSSL has it no more: others are offered")
         else:
             self._ciphers = [said[1]]
+
+    def _filter(self, number: int, said: list[str]) -> None:
+        _, action, text, *more = [*said, "", ""]
+        if action == "ignore" and _DISPENSABLE.fullmatch(text) and not any(more):
+            self._directives.append((said[0], action, text))
+        else:
+            self._note(number, said[0], "of what a server pushes, only what the tunnel itself needs is taken")
 
     def _skip(self, number: int, said: list[str]) -> None:
         del number

@@ -111,6 +111,7 @@ fragment 1300 mtu
 keepalive 10 60
 key-direction 1
 ns-cert-type server
+pull-filter ignore auth-token
 rcvbuf 0
 remote-cert-eku "TLS Web Server Authentication"
 remote-cert-ku a0 88

@@ -162,6 +162,7 @@ def test_credentials_may_stand_in_it() -> None:
         ("socks-proxy 192.0.2.1", "`socks-proxy` is refused"),
         ("mark 7", "`mark` is refused"),
         ("pkcs12 x.p12", "`pkcs12` is refused"),
+        ("tls-remote x", "`tls-remote` is refused: today's OpenVPN has it no more; `verify-x509-name NAME name`"),
         ("pkcs11-id x", "`pkcs11-id` is refused"),
         ("static-challenge Code 1", "`static-challenge` is refused"),
         ("server 10.8.0.0 255.255.255.0", "`server` is refused: it is a server's"),
@@ -232,6 +233,23 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 def test_a_server_that_anybody_could_pose_as_is_noted() -> None:
     assert any(note.directive == "remote-cert-tls" for note in parse(LEAST).notes)
     assert not any(note.directive == "remote-cert-tls" for note in parse(f"{LEAST}remote-cert-tls server\n").notes)
+
+
+def test_less_of_what_a_server_pushes_may_be_taken_and_never_more() -> None:
+    given = [
+        "ignore auth-token",
+        "ignore 'ping-restart 60'",
+        "accept ''",
+        "ignore ''",
+        "ignore ifconfig",
+        "reject ping",
+    ]
+    profile = parse(LEAST + "".join(f"pull-filter {words}\n" for words in [*given, "ignore", "ignore ping x", ""]))
+    assert profile.directives == (
+        ("pull-filter", "ignore", "auth-token"),
+        ("pull-filter", "ignore", "ping-restart 60"),
+    )
+    assert [note.line for note in profile.notes if note.directive == "pull-filter"] == [12, 13, 14, 15, 16, 17, 18]
 
 
 def test_compressing_what_is_sent_is_left_out() -> None:

@@ -26,6 +26,7 @@ _TAKEN = (
 
 def document(profile: Profile, beside: dict[str, str], remote: Remote, server: str, socket: str) -> str:
     """Give the file. `server` is the remote's address; `beside` has what stands in files of its own, by directive."""
+    said = [line for line in profile.directives if remote.protocol == "udp" or line[0] not in _DATAGRAMS]
     own = [
         ("client",),
         ("dev", INTERFACE),
@@ -51,14 +52,14 @@ def document(profile: Profile, beside: dict[str, str], remote: Remote, server: s
         ("script-security", "0"),
         ("ifconfig-noexec",),
         ("route-noexec",),
+        *(line for line in said if line[0] == "pull-filter"),  # of which the first that fits is heeded
         *(("pull-filter", "accept", beginning) for beginning in _TAKEN),
         ("pull-filter", "ignore", ""),
         ("suppress-timestamps",),
         ("mute-replay-warnings",),
         ("verb", "3"),
     ]
-    said = [line for line in profile.directives if remote.protocol == "udp" or line[0] not in _DATAGRAMS]
-    lines = [*own, *said, *_extra(profile, remote)]
+    lines = [*own, *(line for line in said if line[0] != "pull-filter"), *_extra(profile, remote)]
     text = "".join(" ".join([name, *map(quote, rest)]) + "\n" for name, *rest in lines)
     return text + "".join(_block(name, block) for name, block in (profile.blocks | beside).items())
 

@@ -32,12 +32,17 @@ def test_it_says_one_server_by_its_address_and_how_it_is_reached() -> None:
 
 
 def test_a_server_decides_no_routes_and_nothing_runs() -> None:
-    found = lines(document(FILE + "route 0.0.0.0 0.0.0.0\nredirect-gateway def1\nscript-security 1\n"))
+    found = lines(
+        document(
+            FILE + "route 0.0.0.0 0.0.0.0\nredirect-gateway def1\nscript-security 1\npull-filter ignore auth-token\n"
+        )
+    )
     assert [line for line in found if line[0] in ("route", "redirect-gateway")] == []
     assert [line for line in found if line[0] == "script-security"] == [["script-security", "0"]]
     assert ["route-noexec"] in found
     assert ["ifconfig-noexec"] in found
     filters = [line[1:] for line in found if line[0] == "pull-filter"]
+    assert filters[0] == ["ignore", "auth-token"]
     assert filters[-1] == ["ignore", ""]
     assert ["accept", "ifconfig "] in filters
     assert not [line for line in filters if line[0] == "accept" and "ifconfig-ipv6 ".startswith(line[1])]
