@@ -588,7 +588,7 @@ def exit_add(
     project = _project(file)
     if source == "-" and sys.stdin.isatty():
         typer.echo("Paste it here, then press Ctrl-D on a line of its own.", err=True)
-    taken = importing.take(source, sys.stdin.buffer)
+    taken = importing.take(source, sys.stdin.buffer, secrets=project.secrets)
     ask = _ask if sys.stdin.isatty() else None
     done = importing.add(project, name, taken, pick=pick, ask=ask, dry_run=dry_run)
     _print_added(done, dry_run=dry_run, as_json=as_json)

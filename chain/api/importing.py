@@ -108,8 +108,11 @@ class _Plan:
     warnings: tuple[Problem, ...]
 
 
-def take(source: str, standard_input: BinaryIO) -> Source:
-    """Get what `--from` names: a link itself, a file, or `-`. Raises ChainError (CONFIG), without repeating it."""
+def take(source: str, standard_input: BinaryIO, *, secrets: Path) -> Source:
+    """Get what `--from` names: a link itself, a file, or `-`. Raises ChainError (CONFIG), without repeating it.
+
+    `secrets`: the folder from which a file that it names is not taken.
+    """
     if source == "-":
         data = standard_input.read(imports.MOST_BYTES + 1)
         if standard_input.isatty() and max(map(len, data.split(b"\n"))) >= _TERMINALS_LINE:
@@ -120,7 +123,7 @@ def take(source: str, standard_input: BinaryIO) -> Source:
         return Source("--from", source.encode(errors="surrogateescape"))
     try:
         data = read_regular(Path(source), imports.MOST_BYTES)
-        return Source(Path(source).name, data, partial(_beside, Path(source).parent))
+        return Source(Path(source).name, data, partial(_beside, Path(source).parent, secrets))
     except FileNotFoundError:
         what, hint = "no such file, and no link", "FILE, LINK, or - for standard input"
     except (OSError, ValueError) as error:
@@ -131,15 +134,18 @@ def take(source: str, standard_input: BinaryIO) -> Source:
     raise ChainError(Problem("--from", what, hint), ExitCode.CONFIG)
 
 
-def _beside(folder: Path, name: str) -> bytes:
+def _beside(folder: Path, secrets: Path, name: str) -> bytes:
     """Read a file that the input names. Raises AsideError, without the name, unless it is one in the input's folder.
 
-    The input is anybody's text, and must not have the first lines of any file sent to its author's server.
+    The input is anybody's text, and must not have the first lines of any file sent to its author's server. Where that
+    folder is somebody's home or project, its hidden files (.netrc, .ssh) and the chain's own secrets are such, too.
     """
     try:
         home, path = folder.resolve(), (folder / name).resolve()
         if Path(name).is_absolute() or home not in path.parents:
             raise imports.AsideError("its name leads out of the input's folder, and nothing is taken from elsewhere")
+        if any(part.startswith(".") for part in path.relative_to(home).parts) or path.is_relative_to(secrets.resolve()):
+            raise imports.AsideError("it is hidden, or one of the chain's secrets, and no such file is taken")
         return read_regular(path, MOST_BYTES_OF_DOCUMENT)
     except FileNotFoundError:
         raise imports.AsideError("it is not beside the input") from None

@@ -20,6 +20,7 @@ from chain.imports import MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import BinaryIO
 
     from chain.api.project import Project
 
@@ -276,26 +277,30 @@ def test_an_exit_that_is_there_already_is_warned_of(project: Project) -> None:
     assert [warning.where for warning in done.warnings] == ["exits.x-1", "exits.x-2", "exits.x-3"]
 
 
+def take(source: str, standard_input: BinaryIO) -> Source:
+    return importing.take(source, standard_input, secrets=Path("secrets"))
+
+
 def test_a_file_a_link_and_standard_input_are_taken(project: Project) -> None:
     path = project.root / "a.conf"
     path.write_bytes(b"\xffx")
-    assert importing.take(str(path), io.BytesIO()).data == b"\xffx"
-    assert importing.take(LINK, io.BytesIO()).data == LINK.encode()
-    assert importing.take(f" {LINK}", io.BytesIO()).data == f" {LINK}".encode()  # as it is pasted
-    assert importing.take("-", io.BytesIO(b"abc")).data == b"abc"
-    assert len(importing.take("-", io.BytesIO(b"x" * 2 * MOST_BYTES)).data) == MOST_BYTES + 1
-    assert "hunter2" not in repr(importing.take(LINK, io.BytesIO()))
+    assert take(str(path), io.BytesIO()).data == b"\xffx"
+    assert take(LINK, io.BytesIO()).data == LINK.encode()
+    assert take(f" {LINK}", io.BytesIO()).data == f" {LINK}".encode()  # as it is pasted
+    assert take("-", io.BytesIO(b"abc")).data == b"abc"
+    assert len(take("-", io.BytesIO(b"x" * 2 * MOST_BYTES)).data) == MOST_BYTES + 1
+    assert "hunter2" not in repr(take(LINK, io.BytesIO()))
 
 
 def test_a_line_that_a_terminal_cuts_short_is_noticed() -> None:
     ours, terminal = pty.openpty()
     with os.fdopen(ours, "wb", buffering=0) as keys, os.fdopen(terminal, "rb") as read:
         keys.write(LINK.encode() + b"\n\x04")
-        assert importing.take("-", read).data == LINK.encode() + b"\n"
+        assert take("-", read).data == LINK.encode() + b"\n"
         with ThreadPoolExecutor(1) as pool:
             typing = pool.submit(keys.write, b"x" * 5000 + b"\n\x04")
             with pytest.raises(ChainError, match="has cut a long line short"):
-                importing.take("-", read)
+                take("-", read)
             typing.result()
 
 
@@ -310,10 +315,10 @@ def test_what_is_no_file_is_refused_without_being_repeated(project: Project) -> 
     ):
         path = Path(name) if name == "hunter2" else project.root / name
         with pytest.raises(ChainError, match=f"(?i){words}") as caught:
-            importing.take(str(path), io.BytesIO())
+            take(str(path), io.BytesIO())
         assert "hunter2" not in str(caught.value)
     with pytest.raises(ChainError, match="can't be read"):
-        importing.take("a\0b", io.BytesIO())
+        take("a\0b", io.BytesIO())
 
 
 STATIC = "-----BEGIN OpenVPN Static key V1-----\nhunter4\n-----END OpenVPN Static key V1-----"
@@ -337,7 +342,7 @@ def provider(tmp_path: Path) -> Path:
 def bring(
     project: Project, folder: Path, *, ask: Callable[[str, str], str] | None = None, dry_run: bool = False
 ) -> Outcome:
-    source = importing.take(str(folder / "rome.ovpn"), io.BytesIO())
+    source = importing.take(str(folder / "rome.ovpn"), io.BytesIO(), secrets=project.secrets)
     return importing.add(project, "rome", source, ask=ask, dry_run=dry_run)
 
 
@@ -394,7 +399,9 @@ def test_an_interrupted_call_goes_on_with_documents_that_are_there(project: Proj
 
 def test_the_same_openvpn_exit_again_is_warned_of(project: Project, provider: Path) -> None:
     bring(project, provider)
-    done = importing.add(project, "oslo", importing.take(str(provider / "rome.ovpn"), io.BytesIO()))
+    done = importing.add(
+        project, "oslo", importing.take(str(provider / "rome.ovpn"), io.BytesIO(), secrets=project.secrets)
+    )
     assert "it is the same as exit rome" in "".join(map(str, done.warnings))
 
 
@@ -415,7 +422,7 @@ def test_a_login_that_is_not_there_is_asked_for(project: Project, provider: Path
 
 
 def test_by_standard_input_nothing_stands_beside(project: Project, provider: Path) -> None:
-    source = importing.take("-", io.BytesIO((provider / "rome.ovpn").read_bytes()))
+    source = importing.take("-", io.BytesIO((provider / "rome.ovpn").read_bytes()), secrets=project.secrets)
     with pytest.raises(ChainError) as caught:
         importing.add(project, "rome", source)
     assert str(caught.value).startswith("standard input: line 4: `tls-auth` names a file, and nothing stands beside")
@@ -472,6 +479,23 @@ def test_what_stands_beside_has_to_be_a_small_file(project: Project, provider: P
     assert f"line 4: `tls-auth` names a file, and {words}" in not_brought(project, provider)
 
 
+@pytest.mark.parametrize("name", [".netrc", ".ssh/id", "project/secrets/id", "plain"])
+def test_no_hidden_file_and_no_secret_is_taken(project: Project, name: str) -> None:
+    """As where the input lies in somebody's home, or in the project."""
+    folder = project.root.parent
+    path = folder / name.replace("project", project.root.name)
+    hidden = folder / ".netrc" if name == "plain" else path
+    hidden.parent.mkdir(exist_ok=True)
+    hidden.write_text("hunter6\nhunter7\n")
+    if name == "plain":
+        path.symlink_to(hidden)
+    named = str(path.relative_to(folder))
+    (folder / "rome.ovpn").write_text(OVPN.replace("login.txt", named).replace("tls-auth ta.key 1\n", ""))
+    done = bring(project, folder, ask=lambda *_: "asked for")
+    assert "it is hidden, or one of the chain's secrets, and no such file is taken" in str(done.warnings[0])
+    assert (project.secrets / "rome_ovpn_username").read_text() == "asked for\n"
+
+
 def test_links_and_folders_within_are_followed(project: Project, provider: Path) -> None:
     (provider / "keys").mkdir()
     (provider / "ta.key").rename(provider / "keys" / "seal")
@@ -484,6 +508,6 @@ def test_the_folder_may_be_the_one_of_the_command(
     project: Project, provider: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(provider)
-    source = importing.take("rome.ovpn", io.BytesIO())
+    source = importing.take("rome.ovpn", io.BytesIO(), secrets=project.secrets)
     done = importing.add(project, "rome", source, dry_run=True)
     assert done.exits[0].imported.secrets["ovpn_tls_auth"].reveal() == STATIC
