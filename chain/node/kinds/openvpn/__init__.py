@@ -20,7 +20,7 @@ from chain.node.kinds.openvpn.management import Management
 from chain.node.lock import UplinkRules
 from chain.node.probe import objection, refusal
 from chain.node.run import CommandError, ip_batch
-from chain.node.supervise import Daemon
+from chain.node.supervise import Daemon, log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,6 +85,7 @@ class OpenVpn(Interface):
         if profile.shuffled:
             random.shuffle(remotes)
         self._remotes = collections.deque(remotes)
+        self._notes = profile.notes  # of which nobody has been told yet
         self._address = ""
         self._daemon: Daemon | None = None
         self._management: Management | None = None
@@ -106,12 +107,19 @@ class OpenVpn(Interface):
 
     async def dial(self, server: str) -> Tunnel:
         self._address = server
+        self._tell_what_is_left_out()
         await self.hang_up()
         try:
             return await self._dial(server)
         except DialError:
             self._remotes.rotate(-1)
             raise
+
+    def _tell_what_is_left_out(self) -> None:
+        """Say it once, in the log: not every file came by `chain exit add`, which says it too."""
+        for line in lines.left_out(self._notes):
+            log("openvpn", line)
+        self._notes = ()
 
     async def _dial(self, server: str) -> Tunnel:
         FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -139,8 +147,10 @@ class OpenVpn(Interface):
 
     def _set_up(self, management: Management) -> Tunnel:
         """Give the interface its address. That alone: a network that the server names might be one of the chain's."""
+        address = _own_address(management.address)
+        if not address:
+            raise DialError(causes.OPENVPN_NO_ADDRESS.found())
         try:
-            address = str(ipaddress.IPv4Address(management.address))
             own = _mtu(management.environment.get("tun_mtu", ""), self._settings.mtu)
             ip_batch(
                 [
@@ -148,8 +158,6 @@ class OpenVpn(Interface):
                     f"link set dev {self.interface} mtu {own} up",
                 ]
             )
-        except ipaddress.AddressValueError:
-            raise DialError(causes.OPENVPN_NO_ADDRESS.found()) from None
         except CommandError as error:
             raise DialError(causes.OPENVPN_NO_TUN.found(line=error)) from None
         return Tunnel(address, near(lines.gateway(self._lines, address), management.environment, address))
@@ -230,6 +238,16 @@ async def _first(seconds: float | None, *events: asyncio.Event) -> bool:
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _own_address(told: str) -> str:
+    """Read the address that the server gives; empty: none, or one that no host can have."""
+    try:
+        address = ipaddress.IPv4Address(told)
+    except ValueError:
+        return ""
+    unfit = address.is_loopback or address.is_multicast or address.is_reserved or address.is_unspecified
+    return "" if unfit else str(address)
 
 
 def near(gateway: str, environment: Mapping[str, str], own: str) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from chain.node.kinds.causes import Cause, Diagnosis
+    from chain.ovpn import Note
 
 _WORDS = 160  # characters of a line that people are shown
 _SERIAL = re.compile(r", serial=\d+$")
@@ -115,6 +116,17 @@ def _first(route: list[str], own: str) -> str:
     if network.num_addresses == 1:
         return str(network[0])
     return str(network[1]) if network.prefixlen >= _LARGEST and ipaddress.IPv4Address(own) in network else ""
+
+
+def left_out(notes: Iterable[Note]) -> list[str]:
+    """Say which lines of a file are not followed, those with the same reason together."""
+    reasons: dict[str, list[str]] = {}
+    for note in notes:
+        reasons.setdefault(note.why, []).extend([f"{note.line} (`{note.directive}`)"] if note.line else [])
+    return [
+        f"lines that are not followed: {', '.join(shown)}: {why}" if shown else f"warning: {why}"
+        for why, shown in reasons.items()
+    ]
 
 
 def short(line: str) -> str:

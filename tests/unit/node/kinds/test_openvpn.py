@@ -96,3 +96,9 @@ def test_the_far_end_is_asked_if_it_can_only_be_reached_by_the_tunnel(
 @pytest.mark.parametrize(("told", "mtu"), [("1500", 1399), ("1300", 1300), ("", 1399), ("-1", 1399), ("1", 576)])
 def test_a_server_may_make_packets_smaller(told: str, mtu: int) -> None:
     assert openvpn._mtu(told, 1399) == mtu
+
+
+@pytest.mark.parametrize("told", ["", "fd00::2", "0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "10.8.0.2/24"])
+def test_an_address_that_no_host_can_have_is_none(told: str) -> None:
+    assert openvpn._own_address(told) == ""
+    assert openvpn._own_address("10.8.0.2") == "10.8.0.2"

@@ -6,6 +6,7 @@ import pytest
 
 from chain.node.kinds import causes
 from chain.node.kinds.openvpn import lines
+from chain.ovpn import Note
 
 if TYPE_CHECKING:
     from chain.node.kinds.causes import Cause
@@ -141,3 +142,13 @@ def test_the_servers_address_in_the_tunnel_is_read() -> None:
 def test_where_two_share_a_network_the_routes_tell_the_servers_address(routes: str, found: str) -> None:
     line = f"PUSH: Received control message: 'PUSH_REPLY,ping 5,{routes},ifconfig 10.67.1.6 10.67.1.5'"
     assert lines.gateway([line], "10.67.1.6") == found
+
+
+def test_what_is_left_out_is_told_by_reasons() -> None:
+    notes = [Note(0, "remote-cert-tls", "anybody"), Note(3, "dev", "x"), Note(5, "route", "y"), Note(7, "verb", "x")]
+    assert lines.left_out(notes) == [
+        "warning: anybody",
+        "lines that are not followed: 3 (`dev`), 7 (`verb`): x",
+        "lines that are not followed: 5 (`route`): y",
+    ]
+    assert lines.left_out([]) == []
