@@ -68,6 +68,7 @@ class Profile:
 
     remotes: tuple[Remote, ...]
     shuffled: bool  # the remotes are to be tried in random order
+    prefixed: bool  # their names are known only with a random word before them, a new one for each question
     directives: tuple[tuple[str, ...], ...]  # for OpenVPN, word by word
     blocks: dict[str, str] = field(repr=False)  # certificates and keys that stand in the file, by directive
     files: dict[str, str]  # those that stand in files beside it, by directive: the name that it has there
@@ -88,6 +89,11 @@ def _is_ipv6(host: str) -> bool:
         return bool(IPv6Address(host))
     except ValueError:
         return False
+
+
+def is_address(host: str) -> bool:
+    """Tell whether this is an IPv4 address."""
+    return _ADDRESS.fullmatch(host) is not None
 
 
 def is_encrypted(key: str) -> bool:
@@ -185,7 +191,7 @@ _IGNORED = {
             *("server-poll-timeout", "session-timeout", "shaper", "single-session", "socket-flags", "tcp-nodelay"),
             *("suppress-timestamps", "errors-to-stderr", "machine-readable-output", "tls-exit", "topology", "tun-ipv6"),
             *("tun-mtu-extra", "tun-mtu-max", "txqueuelen", "user", "verb", "disable-occ", "key-method", "prng"),
-            *("up-delay", "up-restart", "down-pre", "bcast-buffers", "key-derivation", "remote-random-hostname"),
+            *("up-delay", "up-restart", "down-pre", "bcast-buffers", "key-derivation"),
             *("max-packet-size", "preresolve", "use-prediction-resistance"),
         ),
         _CHAIN,
@@ -408,7 +414,7 @@ class _Reader:
         self._connections: list[Remote] = []
         self._place = _Place()
         self._skippable: set[str] = set()
-        self._pulls = self._tls = self._login = self._shuffled = False
+        self._pulls = self._tls = self._login = self._shuffled = self._prefixed = False
         self._taps = False
         self._credentials: tuple[str, str] | None = None
         self._ciphers: list[str] = []
@@ -421,6 +427,7 @@ class _Reader:
             "port": self._port,
             "rport": self._port,
             "remote-random": self._random,
+            "remote-random-hostname": self._random,
             "dev": self._device,
             "dev-type": self._device,
             "auth-user-pass": self._login_asked,
@@ -616,8 +623,11 @@ class _Reader:
         return int(word)
 
     def _random(self, number: int, said: list[str]) -> None:
-        del number, said
-        self._shuffled = True
+        del number
+        if said[0] == "remote-random":
+            self._shuffled = True
+        else:
+            self._prefixed = True
 
     def _device(self, number: int, said: list[str]) -> None:
         name, *rest = said
@@ -710,7 +720,7 @@ class _Reader:
             how = protocol or self._place.protocol
             if how == "ipv6" or _is_ipv6(host):
                 self._note(number, "remote", "servers are reached over IPv4 only, for now")
-            elif not (_ADDRESS.fullmatch(host) or (_HOST.fullmatch(host) and not re.fullmatch(r"[0-9.]+", host))):
+            elif not (is_address(host) or (_HOST.fullmatch(host) and not re.fullmatch(r"[0-9.]+", host))):
                 self._fault(number, "`remote` names no host and no address", "a name or an IPv4 address")
             else:
                 found.append(Remote(host, port or self._place.port, how))
@@ -728,6 +738,7 @@ class _Reader:
         return Profile(
             remotes=tuple(dict.fromkeys(self._connections or remotes)),
             shuffled=self._shuffled,
+            prefixed=self._prefixed,
             directives=tuple(self._directives),
             blocks=self._blocks,
             files=self._files,

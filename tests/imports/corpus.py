@@ -177,4 +177,6 @@ def _followed(text: str) -> dict[str, Any]:
         found["ciphers"] = list(profile.ciphers)
     if profile.shuffled:
         found["shuffled"] = True
+    if profile.prefixed:
+        found["prefixed"] = True
     return found

@@ -9,6 +9,7 @@ import ipaddress
 import os
 import random
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from chain import ovpn
@@ -36,6 +37,7 @@ DOCUMENTS = (CONFIG, *BESIDE)
 
 _START_SECONDS = 30.0  # in emulation, beside others; a blink otherwise
 _DIAL_SECONDS = 60.0  # for all of it; a server that says nothing is given up by OpenVPN before that
+_RANDOM_BYTES = 6  # of a word before a server's name, as many as OpenVPN takes
 _LAST_WORDS_SECONDS = 0.5
 _LINES = 80
 _WAITING = ("CONNECTING", "WAIT", "TCP_CONNECT", "RESOLVE")  # states in which nothing has come from the server yet
@@ -97,7 +99,8 @@ class OpenVpn(Interface):
 
     @property
     def server(self) -> str:  # what others have for good, this one has until the next dial
-        return self._remote.host
+        host = self._remote.host
+        return f"{token_hex(_RANDOM_BYTES)}.{host}" if self._profile.prefixed and not ovpn.is_address(host) else host
 
     @property
     def rules(self) -> UplinkRules:  # likewise

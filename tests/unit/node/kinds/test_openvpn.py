@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,6 +33,16 @@ def test_the_first_server_of_the_file_is_dialled(settings: ExitSettings) -> None
     assert kind.server == "a.example"
     assert kind.rules.outgoing == ("tcp dport 443",)
     assert kind.rules.incoming == ("tcp sport 443 ct state established",)
+
+
+def test_a_name_may_need_a_random_word_before_it(settings: ExitSettings) -> None:
+    file = FILE.replace("b.example", "192.0.2.7") + "remote-random-hostname\n"
+    kind = kinds.create(settings, {"ovpn_config": Secret(file), **LOGIN})
+    names = {kind.server for _ in range(3)}
+    assert len(names) == 3
+    assert all(re.fullmatch(r"[0-9a-f]{12}\.a\.example", name) for name in names)
+    kind.unresolved()
+    assert kind.server == "192.0.2.7"
 
 
 def test_after_one_that_is_mute_comes_the_next(settings: ExitSettings) -> None:
