@@ -164,6 +164,8 @@ BLOCKS = {
     "tls-crypt-v2": f"{_PEM}OpenVPN tls-crypt-v2 client key-----",
     "crl-verify": f"{_PEM}X509 CRL-----",
 }
+# The secrets of those that stand beside it, by directive.
+ROLES = {name: f"ovpn_{name}".replace("-", "_") for name in BLOCKS if name != "crl-verify"}
 _LIST_BLOCKS = ("peer-fingerprint",)
 
 # What the chain itself decides, or what has no meaning here; a line of these is left out, and noted.

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 # block: ciphers of today take half of that, and over TCP the size does not matter.
 OVERHEAD = 20 + 8 + 4 + 32 + 16 + 4 + 1 + 16
 CONFIG, USERNAME, PASSWORD, KEY_PASSWORD = "ovpn_config", "ovpn_username", "ovpn_password", "ovpn_key_password"
-# The secrets of the files that a .ovpn file may name, by directive.
-ROLES = {name: f"ovpn_{name}".replace("-", "_") for name in ovpn.BLOCKS if name != "crl-verify"}
 _CERTIFICATES = ("ca", "cert", "extra-certs")
 
 
@@ -77,7 +75,7 @@ class OpenVpn:
     kernel: tuple[KernelNeed, ...] = (KernelNeed("tun", ("tun",), "the tunnel's interface"),)
 
     def secrets(self, settings: OpenVpnExit) -> tuple[SecretSpec, ...]:
-        beside = {name: file for name in ROLES if (file := getattr(settings, setting(name), None))}
+        beside = {name: file for name in ovpn.ROLES if (file := getattr(settings, setting(name), None))}
         found = [
             SecretSpec(
                 CONFIG,
@@ -92,7 +90,7 @@ class OpenVpn:
         ]
         found += [
             SecretSpec(
-                ROLES[name],
+                ovpn.ROLES[name],
                 about=f"the file that the .ovpn file names in `{name}`",
                 form="document",
                 override=file.file or None,
@@ -157,7 +155,7 @@ def _beside_faults(files: Mapping[str, str], given: set[str]) -> list[Fault]:
         Fault(
             0,
             f"its `{name}` stands in a file of its own",
-            f"`{setting(name)}: true` on this exit, and a copy in NAME_{ROLES[name]}; or in here, as <{name}>",
+            f"`{setting(name)}: true` on this exit, and a copy in NAME_{ovpn.ROLES[name]}; or in here, as <{name}>",
         )
         for name in sorted(files.keys() - given)
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chain import ovpn
 from chain.errors import Problem
-from chain.exits.openvpn import CONFIG, KEY_PASSWORD, PASSWORD, ROLES, USERNAME, block_faults, faults, setting
+from chain.exits.openvpn import CONFIG, KEY_PASSWORD, PASSWORD, USERNAME, block_faults, faults, setting
 from chain.imports.base import AsideError, Imported, Item, Reading, RefusedError, nothing_aside
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ NAMES = {
     USERNAME: "the user name",
     PASSWORD: "the password",
     KEY_PASSWORD: "the private key's password",
-    **{role: f"the file of `{name}`" for name, role in ROLES.items()},
+    **{role: f"the file of `{name}`" for name, role in ovpn.ROLES.items()},
 }
 # A line that no other format has; `client`, or `remote` without a port, may stand in any text.
 _TELLING = re.compile(
@@ -80,7 +80,7 @@ def _exit(text: str, work: _Work) -> Imported | RefusedError:
     work.secrets[CONFIG] = text
     for name, file in profile.files.items():
         settings[setting(name)] = True
-        work.secrets[ROLES[name]] = _beside(work, name, file)
+        work.secrets[ovpn.ROLES[name]] = _beside(work, name, file)
     _login(work)
     _key_password(work)
     login, key_password = settings.get("login", True), settings.get("key_password", False)
@@ -137,7 +137,7 @@ def _login(work: _Work) -> None:
 
 def _key_password(work: _Work) -> None:
     named = _KEY in work.profile.credential_files
-    if work.profile.encrypted_key or ovpn.is_encrypted(work.secrets.get(ROLES["key"], "")):
+    if work.profile.encrypted_key or ovpn.is_encrypted(work.secrets.get(ovpn.ROLES["key"], "")):
         work.settings["key_password"] = True
         if named and (lines := _credentials(work, _KEY)):
             work.secrets[KEY_PASSWORD] = lines[0]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(RUN_DIR, "openvpn")
 CONFIG = "ovpn_config"
-BESIDE = {f"ovpn_{name}".replace("-", "_"): name for name in ovpn.BLOCKS}
+BESIDE = {role: name for name, role in ovpn.ROLES.items()}
 DOCUMENTS = (CONFIG, *BESIDE)
 
 _START_SECONDS = 30.0  # in emulation, beside others; a blink otherwise
