@@ -50,7 +50,12 @@ _ENDS = (
     (re.compile(r"Connection reset command was pushed by server \('(?P<words>.*)'\)"), "it restarts"),
     (re.compile(r"Halt command was pushed by server \('(?P<words>.*)'\)"), "it sends this exit away"),
     (re.compile(r"Connection reset, (?P<words>)restarting"), "the TCP connection was reset"),
+    (re.compile(r"No reply from server (?P<words>)(?:to|after sending) .*push req"), "it gave this exit no settings"),
 )
+# Over UDP, OpenVPN's short word for any end is that it says goodbye; its lines say why.
+_GOODBYE = "exit-with-notification"
+_SILENCE = re.compile(r"Inactivity timeout \(--(?P<timer>ping-\w+)\)|(?P<tls>TLS key negotiation failed)")
+_TOKEN = re.compile(r"PUSH_REPLY,(?:.*,)?auth-token")
 
 
 def told(lines: Iterable[str]) -> Diagnosis | None:
@@ -87,11 +92,14 @@ def ended(lines: Iterable[str], reason: str) -> Diagnosis:
         if match := next((match for line in seen if (match := pattern.search(line))), None):
             words = short(match["words"])
             return causes.OPENVPN_ENDED.found(reason=f"{meaning}: {words}" if words else meaning)
-    if reason in ("ping-restart", "ping-exit", "tls-error"):
-        return causes.OPENVPN_LOST.found(reason=reason)
-    if reason == "auth-failure":
+    if match := next((match for line in seen if (match := _SILENCE.search(line))), None):
+        return causes.OPENVPN_LOST.found(reason=match["timer"] or match["tls"])
+    if any(_AUTH_FAILED.search(line) for line in seen):
+        if any(_TOKEN.search(line) for line in seen):
+            return causes.OPENVPN_ENDED.found(reason="it takes this session's token no more")
         return credentials(seen)
-    return told(seen) or causes.OPENVPN_ENDED.found(reason=short(reason) or "no reason given")
+    why = "" if reason == _GOODBYE else short(reason)
+    return told(seen) or causes.OPENVPN_ENDED.found(reason=why or "no reason given")
 
 
 def gateway(lines: Iterable[str], own: str) -> str:

@@ -16,6 +16,8 @@ REPLY = (
     "PUSH: Received control message: 'PUSH_REPLY,redirect-gateway def1,route-gateway 10.67.1.1,topology subnet,"
     "ifconfig 10.67.1.2 255.255.255.0,peer-id 0,cipher AES-256-GCM'"
 )
+TOKEN = "PUSH: Received control message: 'PUSH_REPLY,ping 5,auth-tokenSESS_ID,cipher AES-256-GCM'\n"
+GOODBYE = "exit-with-notification"
 TLS = [
     "OpenSSL: error:0A000086:SSL routines::certificate verify failed:",
     "TLS_ERROR: BIO read tls_read_plaintext error",
@@ -74,14 +76,18 @@ def test_the_servers_own_words_are_passed_on() -> None:
         ("Halt command was pushed by server ('bye')", "x", "openvpn-ended", "(it sends this exit away: bye)"),
         ("Connection reset, restarting [0]", "connection-reset", "openvpn-ended", "(the TCP connection was reset)"),
         ("Inactivity timeout (--ping-restart), restarting", "ping-restart", "openvpn-lost", "(ping-restart)"),
-        ("AUTH: Received control message: AUTH_FAILED", "auth-failure", "openvpn-credentials", "no reason given"),
-        ("AUTH: Received control message: AUTH_FAILED", "auth-failure (auth-token)", "openvpn-ended", "(auth-token)"),
+        ("AUTH: Received control message: AUTH_FAILED", GOODBYE, "openvpn-credentials", "no reason given"),
+        (f"{TOKEN}AUTH: Received control message: AUTH_FAILED", GOODBYE, "openvpn-ended", "session's token no more"),
+        ("No reply from server to push requests in 60s", GOODBYE, "openvpn-ended", "(it gave this exit no settings)"),
+        ("TLS Error: TLS key negotiation failed to occur within 30 seconds", GOODBYE, "openvpn-lost", "negotiation"),
+        ("[a] Inactivity timeout (--ping-restart), restarting", GOODBYE, "openvpn-lost", "(ping-restart)"),
+        ("anything", GOODBYE, "openvpn-ended", "(no reason given)"),
         ("anything", "", "openvpn-ended", "(no reason given)"),
         ("VERIFY ERROR: depth=0, error=certificate has expired", "x", "openvpn-expired", "expired"),
     ],
 )
 def test_an_end_is_told(said: str, reason: str, key: str, words: str) -> None:
-    found = lines.ended([REPLY, said], reason)
+    found = lines.ended([REPLY, *said.splitlines()], reason)
     assert found.key == key
     assert words in found.cause
 
