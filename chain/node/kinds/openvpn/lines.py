@@ -110,9 +110,9 @@ def gateway(lines: Iterable[str], own: str) -> str:
     """
     found = [match["options"].split(",") for line in lines if (match := _PUSHED.search(line))]
     pushed = [(name, rest.split()) for options in found for name, _, rest in (each.partition(" ") for each in options)]
-    told = [rest[0] for name, rest in pushed if name == "route-gateway" and rest]
+    gateways = [rest[0] for name, rest in pushed if name == "route-gateway" and rest]
     routes = [_first(rest[:2], own) for name, rest in reversed(pushed) if name == "route"]
-    return next(filter(None, [*told, *routes]), "")
+    return next(filter(None, [*gateways, *routes]), "")
 
 
 def _first(route: list[str], own: str) -> str:
