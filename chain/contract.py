@@ -17,7 +17,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-CONTRACT = 3
+CONTRACT = 4
 
 T = TypeVar("T")
 _JSON_NAMES = {
@@ -114,6 +114,7 @@ class ExitLink:
     mark: int
     table: int
     link: Link
+    cold: bool = False  # it is connected only while it is needed
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,7 @@ class ExitSettings:
     bootstrap_dns: tuple[str, ...]
     probe_targets: tuple[str, ...]  # asked through the tunnel; empty: the kind's own choice, then public ones
     public_targets: tuple[str, ...]  # strangers, who are asked seldom, and in bursts when something seems wrong
+    cold: bool = False  # it dials only while one who sends to it needs it
     options: dict[str, Any] = field(default_factory=dict)  # what this kind alone understands
     secrets: dict[str, str] = field(default_factory=dict)  # role → name below SECRETS_DIR
     version: int = CONTRACT
@@ -233,7 +235,7 @@ class ExitReport:
     """One line on the report connection, exit → entry."""
 
     exit: str
-    state: str  # locked, dialling, up, down
+    state: str  # locked, dialling, up, down; resting, if it is cold and not needed
     since: float  # Unix time
     cause: str
     advice: str = ""  # what to try about the cause, or about the warning while there is one
@@ -245,6 +247,14 @@ class ExitReport:
     latency_ms: float | None = None
     rx_bytes: int = 0
     tx_bytes: int = 0
+    version: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class Need:
+    """One line on the report connection, the other way: whether a cold exit has to be connected; None: as before."""
+
+    dial: bool | None = None
     version: int = CONTRACT
 
 

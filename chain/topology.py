@@ -250,6 +250,7 @@ def build(
                 mark=MARK_EXIT + exit_.slot,
                 table=TABLE_EXIT + exit_.slot,
                 link=exit_.settings.link,
+                cold=exit_.settings.cold,
             )
             for exit_ in exits
         ),
@@ -460,6 +461,7 @@ def _exit(
             bootstrap_dns=tuple(str(address) for address in chain.bootstrap_dns),
             probe_targets=tuple(str(address) for address in config.probe.targets),
             public_targets=tuple(str(address) for address in config.probe.public),
+            cold=config.standby == "cold",
             options=kind.options(config),
             secrets={spec.role: spec.role for spec in specs},
         ),

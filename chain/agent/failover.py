@@ -28,6 +28,7 @@ WHEN_BETTER = 0.0
 FINE = 24  # buckets at least where there is a balance, so that those of a dead exit can be spread
 MOST_BUCKETS = 256  # beyond, weights are kept as well as these allow
 UNKNOWN = "it has not said that it is up"
+BEAR = 2.0  # seconds that a suspect exit is borne with before cold ones are dialled in its place
 
 
 class Policy(StrEnum):
@@ -127,6 +128,7 @@ class Failover:
         """
         self._states: dict[str, tuple[State, str]] = {}
         self._good_since: dict[str, float] = {}  # of exits that are good and not drained
+        self._suspect_since: dict[str, float] = {}
         self._drains: dict[str, list[str]] = defaultdict(list)
         self._pins: dict[str, str] = {}
         self._set_groups(groups)
@@ -179,6 +181,27 @@ class Failover:
         """Give the exit that a group is pinned to."""
         return self._pins.get(group)
 
+    def needed(self, now: float, cold: Collection[str], failing: Collection[str]) -> frozenset[str]:
+        """Name the cold exits that have to be connected: those in use, and those that would be if they were.
+
+        `failing`: those whose last attempt to connect failed. They go on trying, and what comes after them is needed
+        too. What this says changes with events, and `BEAR` seconds after one.
+        """
+        found = {exit_ for exit_ in self._chosen.values() if exit_ in cold}
+        for group, count in self._buckets.items():
+            ready = {exit_ for exit_ in self._exits[group] if self._can_be_relied_on(exit_, now)}
+            resting = [exit_ for exit_ in self._exits[group] if exit_ in cold and not self._drains[exit_]]
+            ready.update(exit_ for exit_ in resting if exit_ not in failing)
+            found.update(exit_ for exit_ in resting if exit_ == self._pins.get(group))
+            for exit_ in resting:
+                usable = ready | {exit_}
+                if any(self._pick(group, (bucket + 0.5) / count, usable) == exit_ for bucket in range(count)):
+                    found.add(exit_)
+        return frozenset(found)
+
+    def _can_be_relied_on(self, exit_: str, now: float) -> bool:
+        return self._may_be_used(exit_) and now - self._suspect_since.get(exit_, now) < BEAR
+
     def reconfigure(self, now: float, groups: Iterable[Group]) -> Switch | None:
         """Take over other groups, or other members, at once; what can stay as it is stays.
 
@@ -189,6 +212,7 @@ class Failover:
         stay = before & {exit_ for members in self._exits.values() for exit_ in members}
         self._states = {exit_: told for exit_, told in self._states.items() if exit_ in stay}
         self._good_since = {exit_: since for exit_, since in self._good_since.items() if exit_ in stay}
+        self._suspect_since = {exit_: since for exit_, since in self._suspect_since.items() if exit_ in stay}
         self._chosen = self._still_possible(self._chosen)
         self._pins = {group: name for group, name in self._pins.items() if name in self._exits.get(group, ())}
         return self._settle(now, [], dict.fromkeys(self._groups, "the configuration changed"))
@@ -286,6 +310,10 @@ class Failover:
 
     def _note_good(self, now: float) -> None:
         for exit_, (state, _) in self._states.items():
+            if state is State.SUSPECT:
+                self._suspect_since.setdefault(exit_, now)
+            else:
+                self._suspect_since.pop(exit_, None)
             if state is State.GOOD and self._may_be_used(exit_):
                 self._good_since.setdefault(exit_, now)
             else:

@@ -261,7 +261,7 @@ def wait(loaded: Loaded, engine: Engine, progress: Progress, seconds: float) -> 
         if status:
             progress.detail(", ".join(f"{exit_['name']} {exit_['state']}" for exit_ in status["exits"]))
             if _carries(status):
-                if all(exit_["open"] for exit_ in status["exits"]):
+                if all(exit_["open"] or exit_["state"] == "resting" for exit_ in status["exits"]):
                     return status
                 patience = patience or time.monotonic() + STRAGGLER_SECONDS
                 if time.monotonic() > patience:
@@ -340,7 +340,8 @@ def stragglers(status: dict[str, Any]) -> list[Problem]:
 
 
 def _closed(status: dict[str, Any] | None) -> list[tuple[Problem, str]]:
-    return [(closed(exit_), exit_["name"]) for exit_ in (status or {}).get("exits", ()) if not exit_["open"]]
+    exits = (status or {}).get("exits", ())
+    return [(closed(exit_), exit_["name"]) for exit_ in exits if not exit_["open"] and exit_["state"] != "resting"]
 
 
 def closed(exit_: Mapping[str, Any]) -> Problem:

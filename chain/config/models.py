@@ -253,6 +253,11 @@ class ExitConfig(Model):
         default=None, description="The largest packet inside the tunnel, in bytes. Computed when not given."
     )
     probe: ProbeConfig = Field(default=ProbeConfig(), description="How it is found out whether the tunnel lives.")
+    standby: Literal["hot", "cold"] = Field(
+        default="hot",
+        description="hot: connected all the time, in use or not; cold: only while none that is preferred to it can be"
+        " used, for a provider that allows one session at a time. Dialling it then takes its time.",
+    )
     maintenance: list[TimeOfWeek] = Field(
         default_factory=list,
         max_length=16,

@@ -42,7 +42,7 @@ def watch(seconds: float) -> int:
     """Print the status whenever an exit or a group changes, for a bounded time: one process instead of many."""
 
     def look() -> tuple[object, dict[str, Any]]:
-        answer = ask({"verb": "status"})
+        answer = ask({"verb": "status", "need": True})  # a cold exit dials for who wants to see it
         said = [[item[key] for key in ("name", "state", "cause", "warning")] for item in answer.get("exits", ())]
         return (said, answer.get("groups")), answer
 

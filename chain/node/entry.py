@@ -96,6 +96,8 @@ class Entry:
         self._told = self._began = int(time.time() * 1000)
         self._asking = asyncio.Lock()
         self._questions = 0
+        self._awaited: asyncio.Future[dict[str, Any]] | None = None  # the answer to the last of them
+        self._reading: asyncio.Task[None] | None = None  # of what the agent says
 
     async def run(self) -> None:
         """Run until cancelled. Raises RuntimeError when what the entry stands on can't be made."""
@@ -223,6 +225,7 @@ class Entry:
                 stdout=asyncio.subprocess.PIPE,
                 limit=LINE_LIMIT,
             )
+            self._reading = asyncio.create_task(self._read_agent(self._agent))
             try:
                 refusal = (await self._tell_agent()).get("error")
             except (OSError, RuntimeError, TimeoutError, ValueError) as error:
@@ -234,6 +237,8 @@ class Entry:
             self._agent_rules = not refusal
             code = await self._end_of(self._agent)
             self._agent_rules = False
+            await asyncio.wait({self._reading}, timeout=HEARTBEAT)  # for what it said last
+            self._reading.cancel()
             if code == lock.UNKNOWN:
                 self._loaded_lock = ""
                 self._load_lock()
@@ -293,23 +298,35 @@ class Entry:
         async with self._asking:
             question = make()
             agent = self._agent
-            if agent is None or agent.stdin is None or agent.stdout is None:
+            if agent is None or agent.stdin is None or self._reading is None or self._reading.done():
                 raise RuntimeError("the agent is not running")
             self._questions += 1
+            self._awaited = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(REPLY_SECONDS):
                 agent.stdin.write(json.dumps(question | {"id": self._questions}).encode() + b"\n")
                 await agent.stdin.drain()
-                while line := await agent.stdout.readline():
-                    self._answered_at = time.monotonic()
-                    answer: dict[str, Any] = json.loads(line)
-                    if "event" in answer:
-                        self._told += 1
-                        self._events.append({"number": self._told, **answer["event"]})
-                        continue
-                    # An answer that came too late for its question is nobody's.
-                    if answer.pop("id", None) == self._questions:
-                        return answer
-            raise RuntimeError("the agent ended while it was asked")
+                return await self._awaited
+
+    async def _read_agent(self, agent: asyncio.subprocess.Process) -> None:
+        """Take what an agent says, until it ends: answers, events, and which exits are needed."""
+        if agent.stdout is None:
+            return
+        with contextlib.suppress(OSError, ValueError):  # one that says what it should not is of no use
+            while line := await agent.stdout.readline():
+                self._answered_at = time.monotonic()
+                said: dict[str, Any] = json.loads(line)
+                if "event" in said:
+                    self._told += 1
+                    self._events.append({"number": self._told, **said["event"]})
+                elif "needed" in said:
+                    self._reports.need(frozenset(said["needed"]))
+                # An answer that came too late for its question is nobody's.
+                elif said.pop("id", None) == self._questions and self._awaited and not self._awaited.done():
+                    self._awaited.set_result(said)
+        if self._awaited and not self._awaited.done():
+            self._awaited.set_exception(RuntimeError("the agent ended while it was asked"))
+        with contextlib.suppress(ProcessLookupError):
+            agent.kill()
 
     # Exits
 

@@ -64,6 +64,12 @@ FIRST_ANSWER_SECONDS = 10.0  # from a dialled tunnel to its first answered probe
 REVIVE_SECONDS = 2.5  # between two attempts to revive a tunnel that has not answered yet; each ends what it began
 MTU_INTERVAL = 900.0  # seconds between two measurements of what fits through the tunnel
 STOOD_SECONDS = 30.0  # that a tunnel must have carried traffic for the next dial to follow at once
+RESTING = Diagnosis("it is cold: it dials when it is needed")
+LINGER_SECONDS = 60.0  # that a cold exit stays connected after it was needed last
+
+
+class _NotNeededError(Exception):
+    """A cold exit's tunnel is not needed any more."""
 
 
 class Exit:
@@ -73,7 +79,10 @@ class Exit:
         self._server: str | None = None
         self._senders: dict[str, lock.Sender] = {}  # by interface, the entry first
         self._parent: ExitReport | None = None  # of the exit that this one runs through
-        self._way_changed = asyncio.Event()  # that parent, or the uplink's carrier
+        self._parents: Reports | None = None
+        self._needs: dict[str, bool] = {}  # who of the senders needs the tunnel, by interface
+        self._rest_at = -math.inf  # when nobody has needed it for long enough, on the monotonic clock
+        self._changed = asyncio.Event()  # that parent, the uplink's carrier, or who needs the tunnel
         self._carrier: netlink.Carrier
         self._state, self._since = "locked", time.time()
         self._found, self._warning = Diagnosis("starting"), Diagnosis("")
@@ -96,11 +105,13 @@ class Exit:
         self._load_lock()
         self._take_identity()
         HEALTH.unlink(missing_ok=True)
-        self._carrier = netlink.Carrier(self._uplink, self._way_changed.set)
+        self._carrier = netlink.Carrier(self._uplink, self._changed.set)
         log("exit", "locked")
         self._broken = asyncio.get_running_loop().create_future()
         if via := self._settings.uplink.link:
-            await Reports("exit", self._parent_said).listen({self._settings.uplink.via: via.sender_address})
+            self._parents = Reports("exit", self._parent_said)
+            self._parents.need({self._settings.uplink.via} if self._wanted else ())
+            await self._parents.listen({self._settings.uplink.via: via.sender_address})
         CONTROL_SOCKET.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve, CONTROL_SOCKET)
         work = (*(reporter.run() for reporter in self._reporters), self._dial_forever())
@@ -131,7 +142,8 @@ class Exit:
             if name is None:
                 raise RuntimeError(_OTHER_NETWORKS)
             self._senders[name] = lock.Sender(name, link, networks)
-            self._reporters.append(Reporter(link, self._report, partial(self._sender_changed, name), who=who))
+            on_sender, on_need = partial(self._sender_changed, name), partial(self._need_changed, name)
+            self._reporters.append(Reporter(link, self._report, on_sender, on_need, who=who))
         address = self._settings.uplink.address
         if address:
             uplink = interface_with(address)
@@ -198,6 +210,46 @@ class Exit:
         self._senders[name] = replace(self._senders[name], open=there)
         nft(lock.opened("open", name, on=there))
 
+    # Whether it is needed
+
+    @property
+    def _wanted(self) -> bool:
+        return not self._settings.cold or any(self._needs.values()) or time.monotonic() < self._rest_at
+
+    def _need_changed(self, name: str, needed: bool) -> None:  # noqa: FBT001 - a state, not an option
+        before = any(self._needs.values())
+        self._needs[name] = needed
+        if before and not any(self._needs.values()):
+            self._stay()
+        self._look_at_needs()
+
+    def _stay(self) -> None:
+        """Be wanted for a while yet."""
+        self._rest_at = time.monotonic() + LINGER_SECONDS
+        asyncio.get_running_loop().call_later(LINGER_SECONDS + 0.1, self._look_at_needs)
+
+    def _look_at_needs(self) -> None:
+        if self._parents is not None:  # who is not needed does not need the one that it runs through
+            self._parents.need({self._settings.uplink.via} if self._wanted else ())
+        self._changed.set()
+
+    async def _unneeded(self) -> None:
+        while self._wanted:
+            await self._next_change()
+
+    async def _rest(self) -> None:
+        """Stay without a tunnel until somebody needs it; that is as it should be."""
+        if not self._wanted:
+            self._become("resting", RESTING)
+            HEALTH.touch()
+        while not self._wanted:
+            await self._next_change()
+        HEALTH.unlink(missing_ok=True)
+
+    async def _next_change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
     # The exit that this one runs through
 
     @property
@@ -206,7 +258,7 @@ class Exit:
 
     def _parent_said(self, _: str, report: ExitReport | None) -> None:
         before, self._parent = self._parent_up, report
-        self._way_changed.set()
+        self._changed.set()
         if self._parent_up != before:
             try:
                 nft(lock.opened("ready", self._uplink, on=self._parent_up))
@@ -223,8 +275,7 @@ class Exit:
 
     async def _way_lost(self) -> Diagnosis:
         while (found := self._no_way()) is None:
-            self._way_changed.clear()
-            await self._way_changed.wait()
+            await self._next_change()
         return found
 
     def _parent_fails(self) -> Diagnosis:
@@ -253,9 +304,11 @@ class Exit:
         )
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Tell how this exit is, which is all that may be asked of it."""
+        """Tell how this exit is, which is all that may be asked of it; who says so wants to see its tunnel."""
         with contextlib.suppress(OSError, ValueError):
-            await reader.readline()
+            if json.loads(await reader.readline()).get("need"):
+                self._stay()
+                self._look_at_needs()
             writer.write(json.dumps(self._status()).encode() + b"\n")
             await writer.drain()
         writer.close()
@@ -294,16 +347,21 @@ class Exit:
         attempt = 0
         while True:
             attempt += 1
-            while found := self._no_way():
+            await self._rest()
+            while self._wanted and (found := self._no_way()):
                 self._become("down", found)
-                self._way_changed.clear()
-                await self._way_changed.wait()
+                await self._next_change()
                 attempt = 1
+            if not self._wanted:
+                continue
             # With the cause of the last loss, for as long as nothing better is known.
             self._become("dialling", self._found)
             self._opened = math.inf
             try:
                 await self._one_tunnel()
+            except _NotNeededError:
+                self._become("resting", RESTING)
+                attempt = 0
             except DialError as error:
                 self._become("down", error.found)
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
@@ -321,15 +379,19 @@ class Exit:
     async def _one_tunnel(self) -> None:
         """Dial, and stay until the tunnel is lost; always ends by raising, most often DialError."""
         tunnel, way = asyncio.create_task(self._tunnel()), asyncio.create_task(self._way_lost())
+        unneeded = asyncio.create_task(self._unneeded())
+        tasks = tunnel, way, unneeded
         try:
-            await asyncio.wait((tunnel, way), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if tunnel.done():
                 tunnel.result()
-            raise DialError(way.result())
+            if way.done():
+                raise DialError(way.result())
+            raise _NotNeededError
         finally:
-            for task in (tunnel, way):
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait((tunnel, way))
+            await asyncio.wait(tasks)
 
     async def _tunnel(self) -> None:
         try:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from chain.contract import HEARTBEAT, REPORT_PORT, SILENCE, ExitReport, to_json
+from chain.contract import HEARTBEAT, REPORT_PORT, SILENCE, ExitReport, Need, from_json, to_json
 from chain.node.supervise import log
 
 if TYPE_CHECKING:
@@ -18,15 +18,25 @@ _RETRY_SECONDS = 0.1
 
 
 class Reporter:
-    """Keeps one connection to a sender, forever. `on_sender(True)`: it has spoken, so is locked; False: it is gone."""
+    """Keeps one connection to a sender, forever.
+
+    `on_sender(True)`: it has spoken, so is locked; False: it is gone. `on_need`: whether it needs the tunnel.
+    """
 
     def __init__(
-        self, link: Link, current: Callable[[], ExitReport], on_sender: Callable[[bool], None], *, who: str
+        self,
+        link: Link,
+        current: Callable[[], ExitReport],
+        on_sender: Callable[[bool], None],
+        on_need: Callable[[bool], None],
+        *,
+        who: str,
     ) -> None:
         """`who` the sender is, for the log."""
         self._link = link
         self._current = current
         self._on_sender = on_sender
+        self._on_need = on_need
         self._who = who
         self._changed = asyncio.Event()
 
@@ -36,7 +46,8 @@ class Reporter:
 
     async def run(self) -> None:
         while True:
-            with contextlib.suppress(OSError, TimeoutError):
+            # ValueError: what is no such line, which ends the connection.
+            with contextlib.suppress(OSError, TimeoutError, ValueError):
                 async with asyncio.timeout(SILENCE):
                     reader, writer = await asyncio.open_connection(
                         self._link.sender_address, REPORT_PORT, local_addr=(self._link.exit_address, 0)
@@ -50,12 +61,16 @@ class Reporter:
         try:
             while True:
                 async with asyncio.timeout(SILENCE):
-                    if not await reader.readline():
-                        break
+                    line = await reader.readline()
+                if not line:
+                    break
+                need = from_json(Need, line).dial
                 if not heard:
                     heard = True
                     self._on_sender(True)  # noqa: FBT003 - a state, not an option
                     log("report", f"{self._who} is there and locked")
+                if need is not None:
+                    self._on_need(need)
         finally:
             sender.cancel()
             writer.close()

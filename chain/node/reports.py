@@ -13,11 +13,11 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
-from chain.contract import HEARTBEAT, REPORT_PORT, SILENCE, ExitReport, from_json, printable
+from chain.contract import HEARTBEAT, REPORT_PORT, SILENCE, ExitReport, Need, from_json, printable, to_json
 from chain.node.supervise import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 WORD, SENTENCE = 40, 300  # characters
 MOST_TARGETS = 4
@@ -60,6 +60,8 @@ class Reports:
         self._on_report = on_report
         self._servers: dict[str, asyncio.Server] = {}
         self._current: dict[str, asyncio.StreamWriter] = {}
+        self._needed: frozenset[str] | None = None
+        self._needs_changed = asyncio.Event()
 
     async def listen(self, addresses: Mapping[str, str]) -> None:
         """Listen for exactly these exits, each at the own address on the link with it."""
@@ -71,11 +73,18 @@ class Reports:
                     functools.partial(self._converse, name), address, REPORT_PORT
                 )
 
+    def need(self, names: Collection[str]) -> None:
+        """Let exits know at once who of them is needed. Until this is called, they stay as they are."""
+        if names != self._needed:
+            self._needed = frozenset(names)
+            self._needs_changed.set()
+            self._needs_changed = asyncio.Event()
+
     async def _converse(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if previous := self._current.get(name):
             previous.close()
         self._current[name] = writer
-        beating = asyncio.create_task(self._beat(writer))
+        beating = asyncio.create_task(self._beat(name, writer))
         cause = "connection closed"
         lines, second = 0, time.monotonic()
         try:
@@ -104,9 +113,12 @@ class Reports:
                 log(self._who, f"exit {name}: {cause}")
                 self._on_report(name, None)
 
-    async def _beat(self, writer: asyncio.StreamWriter) -> None:
+    async def _beat(self, name: str, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while True:
-                writer.write(b"{}\n")
+                changed = self._needs_changed
+                need = Need(None if self._needed is None else name in self._needed)
+                writer.write(to_json(need).encode() + b"\n")
                 await writer.drain()
-                await asyncio.sleep(HEARTBEAT)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), HEARTBEAT)

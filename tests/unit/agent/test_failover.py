@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from chain.agent.failover import (
+    BEAR,
     MOST_BUCKETS,
     NEVER,
     WHEN_BETTER,
@@ -451,3 +452,66 @@ class Whatever(RuleBasedStateMachine):
 
 
 TestWhatever = Whatever.TestCase
+
+
+# Cold exits
+
+
+def test_a_cold_exit_is_needed_when_no_better_one_can_be_used() -> None:
+    machine = Failover([failover("g", "a", "b", "c")])
+    cold = {"b", "c"}
+    machine.handle(0, *good("a"))
+    assert machine.needed(0, cold, ()) == set()
+    machine.handle(1, *dead("a"))
+    assert machine.needed(1, cold, ()) == {"b"}
+    assert machine.needed(1, cold, {"b"}) == {"b", "c"}  # it goes on trying, since it is preferred
+    machine.handle(2, *good("c"))
+    assert machine.needed(2, cold, {"b"}) == {"b", "c"}
+    machine.handle(3, *good("b"))
+    assert machine.needed(3, cold, ()) == {"b", "c"}  # the one in use, until clients fail back
+    machine.handle(64)
+    assert used(machine) == {"b"}
+    assert machine.needed(64, cold, ()) == {"b"}
+    machine.handle(65, *good("a"))
+    machine.handle(130)
+    assert used(machine) == {"a"}
+    assert machine.needed(130, cold, ()) == set()
+
+
+def test_a_suspect_exit_is_borne_with_for_a_moment() -> None:
+    machine = Failover([failover("g", "a", "b")])
+    machine.handle(0, *good("a"))
+    machine.handle(10, *suspect("a"))
+    assert machine.needed(10 + 0.9 * BEAR, {"b"}, ()) == set()
+    assert machine.needed(10 + 1.1 * BEAR, {"b"}, ()) == {"b"}
+    machine.handle(11, *good("a"))
+    assert machine.needed(20, {"b"}, ()) == set()
+
+
+def test_what_is_done_by_hand_decides_whether_a_cold_exit_is_needed() -> None:
+    machine = Failover([failover("g", "a", "b")])
+    machine.handle(0, *good("a"))
+    machine.handle(1, Pinned("g", "b"))
+    assert machine.needed(1, {"b"}, ()) == {"b"}
+    machine.handle(2, Pinned("g", None), Drained("a", "by hand"))
+    assert machine.needed(2, {"b"}, ()) == {"b"}
+    machine.handle(3, Drained("b", "by hand"))
+    assert machine.needed(3, {"b"}, ()) == set()
+
+
+def test_a_share_of_a_balance_needs_its_cold_exit() -> None:
+    machine = Failover([balance("g", a=1, b=1), failover("h", "a", "c")])
+    machine.handle(0, *good("a"))
+    assert machine.needed(0, {"b", "c"}, ()) == {"b"}
+
+
+@given(st.data())
+def test_some_exit_is_always_needed_or_good(data: st.DataObject) -> None:
+    """Where all are cold and none drained, there is one that tries to connect, whatever has failed."""
+    machine = Failover([failover("g", *EXITS)])
+    states = data.draw(st.dictionaries(st.sampled_from(EXITS), st.sampled_from(list(State))))
+    failing = data.draw(st.sets(st.sampled_from(EXITS)))
+    machine.handle(0, *(Judged(exit_, state, "") for exit_, state in states.items()))
+    needed = machine.needed(0, set(EXITS), failing)
+    assert needed
+    assert {exit_ for exit_ in used(machine) if exit_} <= needed

@@ -52,6 +52,7 @@ def test_who_follows_events_does_not_stand_in_the_way_of_an_agent_that_hangs(
         rest = {"entry": began, "events": [{"number": began + 3}]}
         pipe = asyncio.subprocess.PIPE
         mute = found._agent = await asyncio.create_subprocess_exec("sleep", "3600", stdin=pipe, stdout=pipe)
+        found._reading = asyncio.create_task(found._read_agent(mute))
         try:
             assert await found._events_since(began + 2) == rest
             assert found._questions == 0
@@ -61,5 +62,6 @@ def test_who_follows_events_does_not_stand_in_the_way_of_an_agent_that_hangs(
         finally:
             mute.kill()
             await mute.wait()
+            await found._reading
 
     asyncio.run(scene())

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from chain.contract import ExitReport, Link
+from chain.contract import ExitReport, Link, Need, to_json
 from chain.node import report
 from chain.node.report import Reporter, statistics
 
@@ -29,6 +29,7 @@ def test_the_entry_counts_as_there_from_its_first_word_until_its_end(port: int) 
 
 async def _there_and_gone(port: int) -> None:
     seen: asyncio.Queue[bool] = asyncio.Queue()
+    needs: asyncio.Queue[bool] = asyncio.Queue()
     lines: asyncio.Queue[bytes] = asyncio.Queue()
     entry: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
 
@@ -39,16 +40,20 @@ async def _there_and_gone(port: int) -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", port)
     link = Link("127.0.0.0/8", sender_address="127.0.0.1", exit_address="127.0.0.1", sender_mac="", exit_mac="")
-    reporter = Reporter(link, lambda: REPORT, seen.put_nowait, who="the entry")
+    reporter = Reporter(link, lambda: REPORT, seen.put_nowait, needs.put_nowait, who="the entry")
     task = asyncio.create_task(reporter.run())
     for _ in range(2):  # it comes back by itself
         writer = await entry.get()
         assert json.loads(await lines.get())["state"] == "up"
         assert seen.empty()  # an open connection alone does not say that the entry is locked
-        writer.write(b"{}\n")
+        writer.write(to_json(Need()).encode() + b"\n")
         assert await seen.get() is True
         reporter.changed()
         assert json.loads(await lines.get())["exit"] == "paris"
+        assert needs.empty()
+        for needed in (True, False):
+            writer.write(to_json(Need(needed)).encode() + b"\n")
+            assert await needs.get() is needed
         writer.close()
         assert await seen.get() is False
         while not lines.empty():

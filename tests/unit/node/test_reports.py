@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chain.contract import ExitReport, to_json
+from chain.contract import ExitReport, Need, from_json, to_json
 from chain.node import reports
 from chain.node.reports import Reports, read
 
@@ -54,11 +54,26 @@ def test_an_exit_is_there_while_its_connection_stands_and_not_longer() -> None:
     async def scene(found: Reports, news: News) -> None:
         await found.listen(PARIS | OSLO)
         reader, writer = await connect(PARIS)
-        assert await reader.readline() == b"{}\n"  # the entry's word that it is locked comes without being asked
+        # The entry's word that it is locked comes without being asked.
+        assert from_json(Need, await reader.readline()) == Need(None)
         writer.write(LINE)
         assert await heard(news) == ("paris", "up")
         writer.close()
         assert await heard(news) == ("paris", None)
+
+    play(scene)
+
+
+def test_each_exit_is_told_at_once_whether_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "HEARTBEAT", 3600.0)
+
+    async def scene(found: Reports, _: News) -> None:
+        found.need({"paris"})
+        await found.listen(PARIS | OSLO)
+        told = [await connect(exit_) for exit_ in (PARIS, OSLO)]
+        assert [from_json(Need, await reader.readline()).dial for reader, _ in told] == [True, False]
+        found.need({"oslo"})
+        assert [from_json(Need, await reader.readline()).dial for reader, _ in told] == [False, True]
 
     play(scene)
 
