@@ -311,7 +311,8 @@ class Entry:
         """Take what an agent says, until it ends: answers, events, and which exits are needed."""
         if agent.stdout is None:
             return
-        with contextlib.suppress(OSError, ValueError):  # one that says what it should not is of no use
+        # One that says what it should not answers nobody any more, and is ended for that.
+        with contextlib.suppress(OSError, ValueError):
             while line := await agent.stdout.readline():
                 self._answered_at = time.monotonic()
                 said: dict[str, Any] = json.loads(line)
@@ -325,8 +326,6 @@ class Entry:
                     self._awaited.set_result(said)
         if self._awaited and not self._awaited.done():
             self._awaited.set_exception(RuntimeError("the agent ended while it was asked"))
-        with contextlib.suppress(ProcessLookupError):
-            agent.kill()
 
     # Exits
 
