@@ -39,7 +39,7 @@ from chain.api.project import make_folder, write_atomic
 from chain.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ground import Ground
 
@@ -462,3 +462,18 @@ def uplink_address(chain: Chain, world: World) -> str:
 def new_token() -> str:
     """Give text that no other packet on this machine holds."""
     return f"tok{secrets.token_hex(12)}"
+
+
+@contextmanager
+def packets_on(world: World, network: str) -> Iterator[Callable[[str], int]]:
+    """Keep what is on a network while the block runs; gives a function that counts what an expression describes."""
+    file = f"/tmp/{secrets.token_hex(4)}.pcap"
+    bridge = f"br-{docker('network', 'inspect', '-f', '{{.Id}}', network)[:12]}"
+
+    def count(what: str) -> int:
+        text = world.exec("observer", "sh", "-c", f"tcpdump -nn -r {file} 'ip and ({what})' 2>/dev/null || true")
+        return len(text.splitlines())
+
+    with world.background("observer", "tcpdump", "-U", "-nn", "-i", bridge, "-s", "100", "-w", file):
+        eventually(lambda: world.exec("observer", "sh", "-c", f"test -s {file} && echo yes || true"), 60, "a capture")
+        yield count

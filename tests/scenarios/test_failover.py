@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ import pytest
 import yaml
 from faults import dropping
 from gaps import Stopwatch
+from ground import LONG
 from leaks import assert_no_leak
-from scene import PATIENT, Chain, capturing, new_token
+from scene import PATIENT, Chain, capturing, new_token, packets_on
 from world import World, docker, eventually
 
 if TYPE_CHECKING:
@@ -186,4 +188,43 @@ def test_a_balance_shares_as_its_weights_say(quick: Chain, ground: Ground) -> No
     finally:
         quick.run("undrain", "paris")
         quick.file.write_text(yaml.safe_dump(config, sort_keys=False))
+        quick.up()
+
+
+def says(chain: Chain, exit_: str, state: str) -> bool:
+    return any(each["name"] == exit_ and each["state"] == state for each in chain.entry_status().get("exits", ()))
+
+
+def test_a_cold_exit_dials_when_it_is_needed(
+    quick: Chain, world: World, ground: Ground, tell: Callable[[str], None]
+) -> None:
+    usual = quick.file.read_text()
+    config = yaml.safe_load(usual)
+    config["exits"]["oslo"]["standby"] = "cold"
+    config["groups"]["default"]["fail_back"] = "when-better"
+    provider = world.site.wireguard2
+    asked = f"dst host {provider.wan} and udp"
+    try:
+        quick.file.write_text(yaml.safe_dump(config, sort_keys=False))
+        assert "oslo" not in quick.run("up", "--wait", "240").stderr, "that it rests is no warning"
+        assert says(quick, "oslo", "resting")
+        with packets_on(world, provider.network) as count:
+            quick.answered()
+            assert not count(asked), "who rests sends nothing"
+            with dropping(world, ground.preferred, "prerouting"):
+                began = time.monotonic()
+                eventually(partial(uses, quick, "oslo"), 60 * ground.patience, "oslo is used")
+                quick.answered()
+                tell(f"cold: clients are answered {time.monotonic() - began:.1f} s after the other exit fell silent")
+                assert count(asked)
+            eventually(partial(uses, quick, "paris"), 60 * ground.patience, "paris is used again")
+            quick.answered()
+        assert says(quick, "oslo", "up"), "it stays connected for a while"
+        if LONG:
+            eventually(partial(says, quick, "oslo", "resting"), 90, "oslo rests again")
+        quick.run("switch", "default", "oslo")
+        eventually(partial(uses, quick, "oslo"), 60 * ground.patience, "a cold exit is chosen by hand")
+        quick.run("switch", "default")
+    finally:
+        quick.file.write_text(usual)
         quick.up()

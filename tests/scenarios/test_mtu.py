@@ -12,8 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from scene import Chain, beside, brought_up, exit_at, stood_down
-from world import INTERNET_HOST, Provider, World, address_in, docker, eventually
+from scene import Chain, beside, brought_up, exit_at, packets_on, stood_down
+from world import INTERNET_HOST, Provider, World, address_in, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,18 +127,3 @@ def send(world: World, container: str, interface: str, size: int) -> None:
     ping = ("ping", "-c", "2", "-i", "0.2", "-W", "1", "-M", "do", "-m", PROBE_MARK, "-I", interface)
     with suppress(RuntimeError):
         world.inside(container, *ping, "-s", str(size - HEADERS), INTERNET_HOST)
-
-
-@contextmanager
-def packets_on(world: World, network: str) -> Iterator[Callable[[str], int]]:
-    """Keep what is on a network while the block runs; gives a function that counts what an expression describes."""
-    file = f"/tmp/{secrets.token_hex(4)}.pcap"
-    bridge = f"br-{docker('network', 'inspect', '-f', '{{.Id}}', network)[:12]}"
-
-    def count(what: str) -> int:
-        text = world.exec("observer", "sh", "-c", f"tcpdump -nn -r {file} 'ip and ({what})' 2>/dev/null || true")
-        return len(text.splitlines())
-
-    with world.background("observer", "tcpdump", "-U", "-nn", "-i", bridge, "-s", "100", "-w", file):
-        eventually(lambda: world.exec("observer", "sh", "-c", f"test -s {file} && echo yes || true"), 60, "a capture")
-        yield count
