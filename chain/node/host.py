@@ -10,14 +10,37 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from socket import AF_INET
+from typing import TYPE_CHECKING, Any
+
+from pyroute2 import IPRoute, NetlinkError
 
 from chain.contract import HostAddress, HostFacts, HostRoute, to_json
 from chain.node.run import CommandError, run
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 _PROC = Path("/proc")
 _UFW_CHAIN = "ufw-user-input"
+_UNICAST, _MAIN = 1, 254  # linux/rtnetlink.h
+
+
+@dataclass(frozen=True)
+class Route:
+    network: str  # empty: the default
+    device: str
+    table: int
+    metric: int
+
+
+@dataclass(frozen=True)
+class Network:
+    routes: tuple[Route, ...]  # IPv4, those that lead anywhere
+    addresses: tuple[HostAddress, ...]
+    mtus: Mapping[str, int]  # by interface
 
 
 def report() -> int:
@@ -28,18 +51,17 @@ def report() -> int:
 
 def look(proc: Path) -> HostFacts:
     """Gather all facts."""
-    routes = _listed("ip", "-json", "-4", "route", "show", "table", "all")
-    links = _listed("ip", "-json", "address", "show")
-    uplink = default_device(routes or [])
+    network = _network()
+    uplink = default_device(network.routes) if network else None
     sysctls = proc / "sys" / "net"
     rp_filter = {name: _number(sysctls / "ipv4" / "conf" / name / "rp_filter") for name in ("all", "default")}
     return HostFacts(
         time=time.time(),
-        routes=None if routes is None else usable_routes(routes),
-        addresses=None if links is None else addresses(links),
+        routes=usable_routes(network.routes) if network else None,
+        addresses=network.addresses if network else None,
         udp_ports=udp_ports(proc / "net"),
         uplink_device=uplink,
-        uplink_mtu=next((link["mtu"] for link in links or [] if link.get("ifname") == uplink), None),
+        uplink_mtu=network.mtus[uplink] if network and uplink else None,
         ip_forward=_number(sysctls / "ipv4" / "ip_forward"),
         rp_filter={name: value for name, value in rp_filter.items() if value is not None} or None,
         conntrack_max=_number(sysctls / "netfilter" / "nf_conntrack_max"),
@@ -48,35 +70,41 @@ def look(proc: Path) -> HostFacts:
     )
 
 
-def usable_routes(routes: list[dict[str, Any]]) -> tuple[HostRoute, ...]:
-    """Leave out what names no network or leads nowhere: the default, the host's own addresses, refusals."""
-    return tuple(
-        HostRoute(route["dst"], _device(route))
-        for route in routes
-        if route.get("type", "unicast") == "unicast" and route.get("dst", "default") != "default"
-    )
+def usable_routes(routes: Sequence[Route]) -> tuple[HostRoute, ...]:
+    """Leave out the defaults, which name no network."""
+    return tuple(HostRoute(route.network, route.device) for route in routes if route.network)
 
 
-def default_device(routes: list[dict[str, Any]]) -> str | None:
+def default_device(routes: Sequence[Route]) -> str | None:
     """Name the interface of the default route: the main table's best one, or another table's where it has none."""
-    found = [route for route in routes if route.get("dst") == "default" and _device(route)]
-    best = min(found, key=lambda route: ("table" in route, route.get("metric", 0)), default=None)
-    return None if best is None else _device(best)
+    found = [route for route in routes if not route.network and route.device]
+    best = min(found, key=lambda route: (route.table != _MAIN, route.metric), default=None)
+    return None if best is None else best.device
 
 
-def _device(route: dict[str, Any]) -> str:
-    """Name a route's interface, the first of several; empty where it has none, as a refusal."""
-    hop = next((hop for hop in [route, *route.get("nexthops", ())] if "dev" in hop), {"dev": ""})
-    return str(hop["dev"])
+def _network() -> Network | None:
+    try:
+        with IPRoute() as kernel:
+            links = {link["index"]: link for link in kernel.get_links()}
+            names = {index: str(link.get_attr("IFLA_IFNAME")) for index, link in links.items()}
+            routes = [_route(each, names) for each in kernel.get_routes(family=AF_INET) if each["type"] == _UNICAST]
+            found = [
+                HostAddress(f"{address}/{each['prefixlen']}", names.get(each["index"], ""))
+                for each in kernel.get_addr()
+                # The own end of a link between two; IPv6 has no other word for it.
+                if (address := each.get_attr("IFA_LOCAL") or each.get_attr("IFA_ADDRESS"))
+            ]
+    except (NetlinkError, OSError):
+        return None
+    mtus = {names[index]: int(link.get_attr("IFLA_MTU")) for index, link in links.items()}
+    return Network(tuple(routes), tuple(found), mtus)
 
 
-def addresses(links: list[dict[str, Any]]) -> tuple[HostAddress, ...]:
-    return tuple(
-        HostAddress(f"{entry['local']}/{entry['prefixlen']}", link["ifname"])
-        for link in links
-        for entry in link.get("addr_info", ())
-        if "local" in entry
-    )
+def _route(found: Any, names: Mapping[int, str]) -> Route:
+    """Read a route of the kernel's; of several ways the first."""
+    hop = found.get_attr("RTA_OIF") or next((each["oif"] for each in found.get_attr("RTA_MULTIPATH") or ()), 0)
+    network = f"{found.get_attr('RTA_DST')}/{found['dst_len']}" if found["dst_len"] else ""
+    return Route(network, names.get(hop, ""), found.get_attr("RTA_TABLE"), found.get_attr("RTA_PRIORITY") or 0)
 
 
 def udp_ports(net: Path) -> tuple[int, ...] | None:
@@ -105,15 +133,6 @@ def _ruleset() -> list[dict[str, Any]] | None:
     try:
         found: list[dict[str, Any]] = json.loads(run("nft", "-j", "list", "chains"))["nftables"]
     except (CommandError, OSError, ValueError, KeyError, subprocess.SubprocessError):
-        return None
-    return found
-
-
-def _listed(*command: str) -> list[dict[str, Any]] | None:
-    """Give a list that iproute2 prints; it prints nothing where there is nothing."""
-    try:
-        found: list[dict[str, Any]] = json.loads(run(*command) or "[]")
-    except (CommandError, OSError, ValueError, subprocess.SubprocessError):
         return None
     return found
 

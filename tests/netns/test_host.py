@@ -36,13 +36,15 @@ def test_routes_ports_and_settings_are_seen(pair: tuple[Namespace, Namespace]) -
         "route add default via 198.51.100.1",
         "route add 10.219.0.0/16 via 198.51.100.1 table 77",
         "route add unreachable 10.0.0.0/8",
+        "route add 10.9.0.0/16 nexthop via 198.51.100.3 nexthop via 198.51.100.4",
     )
     host.sysctl(ipv4__ip_forward=1, ipv4__conf__default__rp_filter=2)
     host.nft("add table inet firewalld; add chain inet firewalld filter_INPUT")
     host.nft("add table ip filter; add chain ip filter ufw-user-input")
     code = "import socket; held = socket.socket(type=socket.SOCK_DGRAM); held.bind(('127.0.0.1', 51999)); "
     found = from_json(HostFacts, host.python(code + LOOK))
-    assert set(found.routes or ()) == {HostRoute("198.51.100.0/24", "eth0"), HostRoute("10.219.0.0/16", "eth0")}
+    networks = ("198.51.100.0/24", "10.219.0.0/16", "10.9.0.0/16")
+    assert set(found.routes or ()) == {HostRoute(network, "eth0") for network in networks}
     assert HostAddress("198.51.100.2/24", "eth0") in (found.addresses or ())
     assert found.udp_ports == (51999,)
     assert (found.uplink_device, found.uplink_mtu, found.ip_forward) == ("eth0", 1400, 1)

@@ -5,24 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chain.contract import HostAddress, HostFacts, HostRoute, from_json
+from chain.contract import HostFacts, HostRoute, from_json
 from chain.node import host
+from chain.node.host import Network, Route
 from chain.node.run import CommandError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What iproute2 says of a server with a LAN, a second provider and a refused network.
-ROUTES: list[dict[str, Any]] = [
-    {"dst": "default", "gateway": "198.51.100.1", "dev": "eth1", "table": "200", "flags": []},
-    {"dst": "default", "gateway": "192.0.2.1", "dev": "wlan0", "metric": 600, "flags": []},
-    {"dst": "default", "gateway": "192.0.2.1", "dev": "eth0", "metric": 100, "flags": []},
-    {"dst": "192.0.2.0/24", "dev": "eth0", "protocol": "kernel", "scope": "link", "flags": []},
-    {"dst": "10.9.0.0/16", "nexthops": [{"gateway": "192.0.2.3", "dev": "eth0"}, {"dev": "eth1"}], "flags": []},
-    {"dst": "10.8.0.1", "gateway": "192.0.2.2", "dev": "eth0", "table": "200", "flags": []},
-    {"type": "unreachable", "dst": "10.0.0.0/8", "flags": []},
-    {"type": "local", "dst": "192.0.2.2", "dev": "eth0", "table": "local", "flags": []},
-    {"type": "broadcast", "dst": "192.0.2.255", "dev": "eth0", "table": "local", "flags": []},
+# Those of a server with a LAN and a second provider.
+ROUTES = [
+    Route("", "eth1", 200, 0),
+    Route("", "wlan0", 254, 600),
+    Route("", "eth0", 254, 100),
+    Route("192.0.2.0/24", "eth0", 254, 0),
+    Route("10.8.0.1/32", "eth0", 200, 0),
 ]
 UDP = """\
    sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
@@ -39,8 +36,7 @@ UDP6 = """\
 def test_routes_to_networks_are_listed_whatever_their_table() -> None:
     assert host.usable_routes(ROUTES) == (
         HostRoute("192.0.2.0/24", "eth0"),
-        HostRoute("10.9.0.0/16", "eth0"),
-        HostRoute("10.8.0.1", "eth0"),
+        HostRoute("10.8.0.1/32", "eth0"),
     )
 
 
@@ -48,16 +44,6 @@ def test_the_way_out_is_the_main_tables_best_default_route() -> None:
     assert host.default_device(ROUTES) == "eth0"
     assert host.default_device(ROUTES[:1]) == "eth1"
     assert host.default_device(ROUTES[3:]) is None
-    assert host.default_device([{"dst": "default", "nexthops": [{"dev": "ppp0"}]}]) == "ppp0"
-    assert host.default_device([{"type": "unreachable", "dst": "default", "flags": []}]) is None
-
-
-def test_addresses_have_their_interface() -> None:
-    links = [
-        {"ifname": "eth0", "mtu": 1500, "addr_info": [{"local": "192.0.2.2", "prefixlen": 24}, {}]},
-        {"ifname": "eth1", "mtu": 1500},
-    ]
-    assert host.addresses(links) == (HostAddress("192.0.2.2/24", "eth0"),)
 
 
 def test_ports_are_those_of_either_family(tmp_path: Path) -> None:
@@ -93,6 +79,7 @@ def test_what_can_not_be_read_is_nothing(
         raise CommandError(f"{command[0]}: not permitted")
 
     monkeypatch.setattr(host, "run", refuse)
+    monkeypatch.setattr(host, "_network", lambda: None)
     found = host.look(tmp_path)
     assert found == HostFacts(time=found.time)
     assert host.firewalls(None, None) is None
@@ -102,12 +89,8 @@ def test_what_can_not_be_read_is_nothing(
 
 
 def test_all_facts_are_gathered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: dict[str, object] = {
-        "route": ROUTES,
-        "address": [{"ifname": "eth0", "mtu": 1492, "addr_info": []}],
-        "list": {"nftables": [{"metainfo": {}}]},
-    }
-    monkeypatch.setattr(host, "run", lambda *command: json.dumps(next(answers[w] for w in command if w in answers)))
+    monkeypatch.setattr(host, "run", lambda *_: json.dumps({"nftables": [{"metainfo": {}}]}))
+    monkeypatch.setattr(host, "_network", lambda: Network(tuple(ROUTES), (), {"eth0": 1492}))
     for name, text in {
         "sys/net/ipv4/ip_forward": "1\n",
         "sys/net/ipv4/conf/all/rp_filter": "2\n",
