@@ -4,39 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from chain.contract import DesiredState
-
-
-@dataclass
-class Steering:
-    """What was chosen by hand."""
-
-    pins: dict[str, str] = field(default_factory=dict)  # group → the exit that it is to use
-    drains: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, found: dict[str, Any]) -> Self:
-        """Read what was saved, as far as it makes sense."""
-        pins, drains = found.get("pins"), found.get("drains")
-        return cls(
-            {group: exit_ for group, exit_ in pins.items() if isinstance(exit_, str)} if isinstance(pins, dict) else {},
-            [exit_ for exit_ in drains if isinstance(exit_, str)] if isinstance(drains, list) else [],
-        )
-
-    def holding(self, state: DesiredState) -> Steering:
-        """Give what there still is such an exit and such a group for."""
-        members = {group.name: group.exits for group in state.groups}
-        exits = {exit_.name for exit_ in state.exits}
-        return Steering(
-            {group: exit_ for group, exit_ in self.pins.items() if exit_ in members.get(group, ())},
-            [exit_ for exit_ in self.drains if exit_ in exits],
-        )
 
 
 def load(path: Path) -> dict[str, Any]:

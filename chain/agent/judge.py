@@ -1,0 +1,243 @@
+"""Looks after all exits, and sends clients to those that are good: what is found by watches decides, and orders."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from chain.agent import choice, maintenance, status, steering
+from chain.agent.damping import Allowance
+from chain.agent.endings import Endings
+from chain.agent.events import tell
+from chain.agent.failover import Drained, Failover, Switch, Undrained
+from chain.agent.netfilter import Netfilter
+from chain.agent.verdict import State
+from chain.agent.watch import Watch
+from chain.node import lock
+from chain.node.supervise import log
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chain.agent.datapath import Datapath
+    from chain.agent.failover import Event, Group
+    from chain.contract import DesiredState, ExitLink, ExitReport
+
+LONGEST_WAIT = 10.0  # seconds; maintenance begins that much later at most
+COUNT_INTERVAL = 0.02  # seconds: one look takes a tenth of a millisecond for ten exits, a whole one for a hundred
+
+
+class Judge:
+    def __init__(self, datapath: Datapath) -> None:
+        self._datapath = datapath
+        self._state: DesiredState | None = None
+        self._links: dict[str, str] = {}
+        self._netfilter = Netfilter()
+        self._counters: dict[str, int] = {}
+        self._counted_at = -math.inf
+        self._heard_of: dict[str, ExitReport] = {}
+        self._gone_since: dict[str, float] = {}
+        self._allowances: dict[str, Allowance] = {}
+        self._watches: dict[str, Watch] = {}
+        self._failover = Failover(())
+        self._known: tuple[list[Group], set[str]] | None = None  # what that was made for
+        self._now: Switch = Switch(frozenset(), {}, (), ())
+        self._suspected: frozenset[int] = frozenset()
+        self._drained: set[Drained] = set()  # for maintenance, at present
+        self._woken = asyncio.Event()
+        self._endings = Endings(lambda name: name in self._now.opened)
+        self._steering = steering.remembered()
+
+    def take_over(self, state: DesiredState, links: dict[str, str], reports: dict[str, ExitReport]) -> None:
+        """Mean this state from now on."""
+        first = self._state is None
+        self._state, self._links = state, links
+        # In order of arrival with what was said before, since both come by this way.
+        self._heard_of = reports
+        before = self._datapath.found(state) if first else choice.Before()
+        self._watch(state, before)
+        orders: list[Event] = []
+        groups = choice.groups(state)
+        if self._known != (groups, set(self._watches)):
+            self._known = groups, set(self._watches)
+            self._failover = Failover(groups, before.chosen if first else self._failover.chosen)
+            self._drained.clear()
+            orders += self._steered(state)
+        for name, watch in self._watches.items():
+            self._tell(watch, reports.get(name))
+        self._review(*orders, anew=True, first=first)
+
+    # Exits
+
+    def _watch(self, state: DesiredState, before: choice.Before) -> None:
+        """Watch exactly these exits; of those that stay, everything is remembered."""
+        exits = {exit_.name: exit_ for exit_ in state.exits if exit_.name in self._links}
+        source = state.address.partition("/")[0]
+        judged = dict(before.states)
+        for name, watch in list(self._watches.items()):
+            if watch.exit != exits.get(name) or watch.wanted != choice.sensitivity(state, name):
+                if watch.exit == exits.get(name) and watch.says_up:
+                    judged[name] = watch.state
+                self._watches.pop(name).close()
+        for name, exit_ in exits.items():
+            if name not in self._watches:
+                wanted = choice.sensitivity(state, name)
+                self._watches[name] = Watch(exit_, source, wanted, judged.get(name, State.GOOD))
+
+    def heard(self, name: str, report: ExitReport | None) -> None:
+        """Take what an exit says, or that it is gone."""
+        if report is None:
+            self._heard_of.pop(name, None)
+            self._gone_since[name] = time.time()
+        else:
+            self._heard_of[name] = report
+            self._gone_since.pop(name, None)
+        if watch := self._watches.get(name):
+            self._tell(watch, report)
+            self._review()
+
+    def _tell(self, watch: Watch, report: ExitReport | None) -> None:
+        """Tell a watch what its exit says. One that comes and goes too often has to wait."""
+        now, trusted = time.monotonic(), True
+        if report is not None and report.state == "up" and not watch.says_up:
+            allowance = self._allowances.setdefault(watch.exit.name, Allowance(now))
+            trusted = allowance.take(now)
+            if not trusted:
+                asyncio.get_running_loop().call_later(allowance.wait(now), self._tell_again, watch.exit.name)
+        try:
+            watch.heard(now, report, trusted=trusted)
+        except OSError as error:  # it stays dead; the other exits are not to suffer
+            log("agent", f"exit {watch.exit.name} can't be asked: {error.strerror}")
+        self._woken.set()
+
+    def _tell_again(self, name: str) -> None:
+        if name in self._watches and name in self._heard_of:
+            self.heard(name, self._heard_of[name])
+
+    async def run(self) -> None:
+        """Look after all exits, forever."""
+        while True:
+            now = time.monotonic()
+            due = [watch for watch in self._watches.values() if watch.wake <= now]
+            if due:
+                counters = self._count(now)
+                for watch in due:
+                    mark = watch.exit.mark
+                    watch.tick(now, counters.get(lock.sent_by(mark), 0), counters.get(lock.came_by(mark), 0))
+            self._review()
+            wake = min((watch.wake for watch in self._watches.values()), default=math.inf)
+            wait = max(min(wake, self._failover.wake) - time.monotonic(), 0)
+            self._woken.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), min(wait, LONGEST_WAIT))
+
+    def _count(self, now: float) -> dict[str, int]:
+        """Give the counters of all exits as they were a moment ago, whichever of these is looked at now."""
+        if now - self._counted_at > COUNT_INTERVAL:
+            self._counters, self._counted_at = self._netfilter.counters(), now
+        return self._counters
+
+    def _review(self, *orders: Event, anew: bool = False, first: bool = False) -> None:
+        """Act on what the watches found. `anew`: whatever the kernel has been told. `first`: since another agent."""
+        before = {name: watch.told for name, watch in self._watches.items()}
+        events = [news for watch in self._watches.values() if (news := watch.news(anew=anew))]
+        for news in events:
+            if news.state is not before[news.exit]:
+                tell("exit", exit=news.exit, source=before[news.exit], target=news.state, cause=news.cause)
+        switch = self._failover.handle(time.monotonic(), *events, *orders, *self._maintenance())
+        if switch is None and (anew or self._suspects() != self._suspected):
+            switch = replace(self._now, moves=(), died=())
+        if switch is not None and first:  # those too that died while there was no agent
+            switch = replace(switch, died=tuple(name for name in self._watches if name not in switch.opened))
+        if switch is not None:
+            self._switch(switch, anew=anew)
+
+    # Orders
+
+    def _maintenance(self) -> list[Drained | Undrained]:
+        """Give the drains that begin now, and those that end."""
+        if self._state is None:
+            return []
+        now = time.gmtime()
+        wanted = maintenance.in_force(self._state.maintenance, now.tm_wday, now.tm_hour * 60 + now.tm_min)
+        begun, over = wanted - self._drained, self._drained - wanted
+        self._drained = wanted
+        for each, verb in (*((one, "drain") for one in begun), *((one, "undrain") for one in over)):
+            tell(verb, exit=each.exit, cause=each.reason)
+        return [*begun, *(Undrained(each.exit, each.reason) for each in over)]
+
+    def steer(self, question: Mapping[str, Any]) -> None:
+        """Follow an order. Raises ValueError where there is no such exit or group."""
+        order = steering.ordered(question, self._failover, self._watches)
+        switch = self._failover.handle(time.monotonic(), order)
+        self._steering.note(order)
+        if switch is not None:
+            self._switch(switch)
+        steering.remember(self._steering)
+        chosen = {key: value for key, value in question.items() if key in ("group", "exit")}
+        tell(question["verb"], **chosen, cause=steering.BY_HAND)
+
+    def _steered(self, state: DesiredState) -> list[Event]:
+        """Give what was chosen by hand. What there is no exit or no group for any more is forgotten."""
+        holding = self._steering.holding(state)
+        if holding != self._steering:
+            self._steering = holding
+            steering.remember(holding)
+        return [*holding.events()]
+
+    # The kernel
+
+    def _suspects(self) -> frozenset[int]:
+        return frozenset(watch.exit.mark for watch in self._watches.values() if watch.state is State.SUSPECT)
+
+    def _switch(self, switch: Switch, *, anew: bool = False) -> None:
+        """Make the kernel agree, with clients' groups and buckets among it if `anew`."""
+        state = self._state
+        if state is None:
+            return
+        before, self._now, self._suspected = self._now, switch, self._suspects()
+        counts, clients = self._failover.buckets, ""
+        if anew:
+            clients = lock.entry_clients(state, choice.client_buckets(state, counts), choice.by_flow(state, counts))
+        self._datapath.switch(
+            state, self._links, switch, up=self._heard_up(), suspects=self._suspected, clients=clients
+        )
+        marks = {exit_.name: exit_.mark for exit_ in state.exits}
+        for name in switch.died:
+            self._endings.begin(name, marks[name])
+        for name in sorted(switch.opened ^ before.opened):
+            log("agent", f"exit {name}: {'open' if name in switch.opened else 'closed'}")
+        for move in switch.moves:
+            group = choice.name(move.group)
+            log("agent", f"group {group}: {move.target or 'blocked, no exit is open'} ({move.cause})")
+            share = len(move.buckets) / counts[move.group]
+            tell("move", group=group, source=move.source, target=move.target, share=round(share, 3), cause=move.cause)
+
+    def _heard_up(self) -> set[str]:
+        return {name for name in self._watches if name in self._heard_of and self._heard_of[name].state == "up"}
+
+    # Status
+
+    def status(self, dump: str) -> dict[str, Any]:
+        """Show exits, groups and clients. `dump`: what WireGuard has of the latter."""
+        state, chosen = self._state, self._now.chosen
+        if state is None:
+            raise RuntimeError("no state has been applied yet")
+        return {
+            "exits": [self._exit_status(exit_) for exit_ in state.exits],
+            "groups": status.groups(state, self._failover, chosen),
+            "clients": status.clients(state, status.exits_of_clients(state, self._failover.buckets, chosen), dump),
+        }
+
+    def _exit_status(self, exit_: ExitLink) -> dict[str, Any]:
+        name = exit_.name
+        if (report := self._heard_of.get(name)) is None:
+            return status.silent(exit_, self._gone_since.get(name))
+        drained = self._failover.drained().get(name, ())
+        return status.reporting(
+            exit_, report, self._watches.get(name), is_open=name in self._now.opened, drained=drained
+        )
