@@ -1,6 +1,6 @@
 # The few commands that people type. What they do stands in tests/run.sh, tests/lab and tests/providers/demo.py.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-engines check lab lab-down goldens docs lock sbom bench bench-failover bench-verdicts fuzz soak venv
+.PHONY: help demo demo-down test test-engines check lab lab-down goldens docs lock sbom bench bench-agent bench-failover bench-verdicts fuzz soak venv
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 23
@@ -39,6 +39,9 @@ sbom: venv ## list what each image carries, as CycloneDX, in sbom/
 
 bench: venv ## measure what users wait for and what a chain takes, beside baselines; PARTS="help render" runs some
 	@tests/lab/engine.sh && tests/lab/base-image.sh && .venv/bin/python bench/bench.py $(PARTS)
+
+bench-agent: venv ## measure the entry's agent with 100 exits and 10,000 clients, while a state is applied, and idle; APPLIES=5
+	@tests/lab/engine.sh && tests/lab/base-image.sh && .venv/bin/python bench/agent_cost.py --applies $(or $(APPLIES),5)
 
 bench-verdicts: venv ## how soon faults are noticed and how often by mistake, on a simulated clock; WRITE=1 puts it into docs/
 	@nice .venv/bin/python bench/verdicts.py $(if $(WRITE),--write)
