@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import nftables
 
-from chain.agent import choice, peers, steering
+from chain.agent import choice, peers, routes, steering
 from chain.agent.datapath import Datapath
 from chain.agent.judge import Judge
-from chain.agent.routes import Routes
 from chain.contract import LINE_LIMIT, DesiredState, ExitReport, from_data
 from chain.node.supervise import log
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 class Agent:
     def __init__(self) -> None:
-        self._routes = Routes()
         self._datapath = Datapath(nftables.Nftables())
         self._generation = ""
         self._kept_out: list[str] = []
@@ -49,7 +47,7 @@ class Agent:
         reports = {name: from_data(ExitReport, said) for name, said in question["reports"].items()}
         # What may fail comes first, so that the former state is still meant then. A peer that the lock does not know
         # yet is refused.
-        self._routes.install(state, links)
+        routes.install(state, links)
         self._kept_out = choice.kept_out(state, question["preshared"])
         self.peers.set(state, question["private_key"], question["preshared"], self._kept_out)
         self._generation = state.generation

@@ -1,59 +1,47 @@
-"""A routing table per exit, over netlink. Repeating it changes nothing."""
+"""A routing table per exit. Repeating it changes nothing."""
 
 from __future__ import annotations
 
-import errno
-import socket
-from typing import TYPE_CHECKING, Any
+import json
+from typing import TYPE_CHECKING
 
-from pyroute2 import IPRoute, NetlinkError
-
-from chain.node.run import WORST_METRIC
+from chain.node.run import WORST_METRIC, ip_batch, run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from chain.contract import DesiredState
 
 RULE_EXIT = 200  # after the tunnel's own and the clients' rules, before the resolvers'
 
 
-class Routes:
-    def __init__(self) -> None:
-        self._netlink = IPRoute()
+def install(state: DesiredState, links: Mapping[str, str]) -> None:
+    """Lead each exit's mark to a table whose only way out is that exit. Raises CommandError."""
+    rules = json.loads(run("ip", "-json", "-4", "rule", "show"))
+    present = {(int(rule.get("fwmark", "0"), 0), rule["table"]) for rule in rules if rule.get("priority") == RULE_EXIT}
+    if wanted := commands(state, links, present):
+        ip_batch(wanted)
 
-    def install(self, state: DesiredState, links: Mapping[str, str]) -> None:
-        """Lead each exit's mark to a table whose only way out is that exit. Raises NetlinkError.
 
-        Rules of exits that are no longer there go first: their mark may be another exit's by now.
-        """
-        self._forget({(exit_.mark, exit_.table) for exit_ in state.exits if exit_.name in links})
-        for exit_ in state.exits:
-            if exit_.name not in links:
-                continue
-            to = {"family": socket.AF_INET, "dst": "default", "table": exit_.table}
-            self._netlink.route("replace", **to, type="unreachable", priority=WORST_METRIC)
-            index = self._index(links[exit_.name])
-            self._netlink.route("replace", **to, gateway=exit_.link.exit_address, oif=index)
-            self._rule(exit_.mark, exit_.table)
+def commands(state: DesiredState, links: Mapping[str, str], present: Collection[tuple[int, str]]) -> list[str]:
+    """Say it to iproute2. `present`: marks and tables of our rules that are there.
 
-    def _rule(self, mark: int, table: int) -> None:
-        try:
-            self._netlink.rule("add", family=socket.AF_INET, priority=RULE_EXIT, fwmark=mark, table=table)
-        except NetlinkError as error:
-            if error.code != errno.EEXIST:
-                raise
+    Rules of exits that are no longer there go first, with what their tables held: their mark may be another exit's by
+    now.
+    """
+    exits = {(exit_.mark, str(exit_.table)): exit_ for exit_ in state.exits if exit_.name in links}
+    stale, lines = sorted(set(present) - exits.keys()), []
+    for mark, table in stale:
+        # To flush a table that is not there is an error.
+        lines += [f"rule del priority {RULE_EXIT} fwmark {mark} table {table}", _nowhere(table)]
+        lines.append(f"route flush table {table}")
+    for (mark, table), exit_ in exits.items():
+        link = links[exit_.name]
+        lines += [_nowhere(table), f"route replace default via {exit_.link.exit_address} dev {link} table {table}"]
+        if (mark, table) not in present:
+            lines.append(f"rule add priority {RULE_EXIT} fwmark {mark} table {table}")
+    return lines
 
-    def _forget(self, wanted: set[tuple[int, int]]) -> None:
-        """Remove those of our rules that lead elsewhere than `wanted`, and what their tables held."""
-        for rule in self._netlink.get_rules(family=socket.AF_INET):
-            mark, table = rule.get_attr("FRA_FWMARK"), rule.get_attr("FRA_TABLE")
-            if rule.get_attr("FRA_PRIORITY") == RULE_EXIT and (mark, table) not in wanted:
-                self._netlink.rule("del", family=socket.AF_INET, priority=RULE_EXIT, fwmark=mark, table=table)
-                self._netlink.flush_routes(family=socket.AF_INET, table=table)
 
-    def _index(self, name: str) -> int:
-        found: list[Any] = self._netlink.link_lookup(ifname=name)
-        if not found:
-            raise NetlinkError(errno.ENODEV, name)
-        return int(found[0])
+def _nowhere(table: str) -> str:
+    return f"route replace unreachable default table {table} metric {WORST_METRIC}"

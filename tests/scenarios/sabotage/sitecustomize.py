@@ -83,7 +83,7 @@ def remove_peers() -> None:
 
     lock.entry_switch = all_open
     try:
-        from chain.agent.routes import Routes
+        from chain.agent import routes
     except ImportError:  # an exit's image
         from chain.node.exit import Exit
 
@@ -92,13 +92,13 @@ def remove_peers() -> None:
 
         Exit._sender_changed = unmoved  # type: ignore[method-assign]
         return
-    install = Routes.install
+    install = routes.install
 
-    def remember(self: Routes, state: Any, links: Any) -> None:
+    def remember(state: Any, links: Any) -> None:
         known.update(state=state, links=links)
-        install(self, state, links)
+        install(state, links)
 
-    Routes.install = remember  # type: ignore[method-assign]
+    routes.install = remember
 
 
 def remove_mac() -> None:
