@@ -142,6 +142,13 @@ def measure_many(image: str, exits: int, clients: int, applies: int) -> None:
             ("the agent's memory then", megabytes(begun["agent"]), "60 MB"),
             ("a look at an exit meanwhile", held_up(begun), ""),
         ]
+        found = [there.ask() for _ in range(applies)]
+        worst = {key: max(each[key] for each in found) for key in ("late", "gap", "seconds")}
+        rows += [
+            ("`status`", f"{worst['seconds']:.2f} s", ""),
+            ("  a look at an exit meanwhile", held_up(worst), ""),
+            ("  the agent's memory then", megabytes(found[-1]["agent"]), ""),
+        ]
         for title, one, other in (("a client comes or goes", more, usual), ("a list, a balance", balanced, usual)):
             found = []
             for number in range(applies):

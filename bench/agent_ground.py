@@ -1,7 +1,8 @@
 """One entry with many exits, in namespaces of its own, and what it takes; agent_cost.py runs it in a container.
 
 Run as `python3 -c SOURCE`. The first line of standard input says what there is to begin with, each further one what
-to do: a new state to apply, or for how many seconds to watch. Each is answered by a line of figures.
+to do: a new state to apply, for how many seconds to watch, or nothing, which asks for the status. Each is answered by a
+line of figures.
 """
 
 from __future__ import annotations
@@ -120,11 +121,13 @@ def exits_open() -> int:
 
 
 def pid_of(words: str) -> int:
+    """Find a program by the end of its command line; not a copy of it, which comes later."""
+    found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             if path.read_bytes().replace(b"\0", b" ").decode().strip().endswith(words):
-                return int(path.parent.name)
-    return 0
+                found.append(int(path.parent.name))
+    return min(found)
 
 
 def megabytes(pid: int) -> dict[str, float]:
@@ -171,6 +174,12 @@ def watched(seconds: float, exits: int) -> dict[str, float]:
         "sent": (sent_then - sent) / took / exits,
         "received": (received_then - received) / took / exits,
     } | lateness(began)
+
+
+def shown() -> dict[str, Any]:
+    began = time.monotonic()
+    ask("status")
+    return {"seconds": time.monotonic() - began, **lateness(began), **weight()}
 
 
 def applied(question: dict[str, Any]) -> dict[str, Any]:
@@ -224,7 +233,10 @@ def main() -> None:
         print(json.dumps({"seconds": seconds, **lateness(0.0), **weight()}), flush=True)
         for line in sys.stdin:
             question = json.loads(line)
-            answer = watched(question["watch"], len(state["exits"])) if "watch" in question else applied(question)
+            if "watch" in question:
+                answer = watched(question["watch"], len(state["exits"]))
+            else:
+                answer = applied(question) if "files" in question else shown()
             print(json.dumps(answer), flush=True)
 
 

@@ -1,4 +1,7 @@
-"""The agent's process: commands come in by standard input, one line of JSON each, and are answered in order."""
+"""The agent's process: commands come in by standard input, one line of JSON each, and each gets a line as its answer.
+
+A state's clients are a line of their own, which follows it.
+"""
 
 from __future__ import annotations
 
@@ -11,57 +14,115 @@ from typing import TYPE_CHECKING, Any
 
 import nftables
 
-from chain.agent import choice, peers, routes, steering
+from chain.agent import aside, clients, routes, status, steering
 from chain.agent.datapath import Datapath
 from chain.agent.judge import Judge
 from chain.contract import LINE_LIMIT, DesiredState, ExitReport, from_data
 from chain.node.supervise import log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
 
 
 class Agent:
     def __init__(self) -> None:
-        self._datapath = Datapath(nftables.Nftables())
-        self._generation = ""
-        self._kept_out: list[str] = []
-        self.peers = peers.Peers()
+        self._datapath = Datapath(nftables.Nftables)
+        self._generation = ""  # of the state that is in force
+        self._placing: asyncio.Task[None] | None = None
+        self._answering: set[asyncio.Task[None]] = set()
+        self.clients = clients.Clients()
         self.judge = Judge(self._datapath)
 
-    def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what one line says. Raises whatever its parts raise."""
+    def begin(self, question: Mapping[str, Any], said: bytes) -> None:
+        """Do what one line says, so that what comes after it finds it done; only the answer may take longer.
+
+        `said`: the line of a state's clients.
+        """
+        try:
+            work = self._work(question, said)
+        except Exception as error:  # noqa: BLE001 - the asker gets every error; the lock stays as it is
+            _refuse(question, error)
+            return
+        task = asyncio.create_task(_answer(question, work))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+        if question["verb"] == "apply":
+            self._placing = task
+
+    def _work(self, question: Mapping[str, Any], said: bytes) -> Coroutine[Any, Any, bytes]:
         match question["verb"]:
-            case "ping":
-                return {}
+            case "apply":
+                if self._placing is not None:  # nobody waits for it any more, and it is not to come after this one
+                    self._placing.cancel()
+                self._mean(question)
+                return self._place(question, said, dict(self.judge.buckets), self._placing)
             case "status":
-                return self._status()
+                return self._status(question)
             case verb if verb in steering.VERBS:
                 self.judge.steer(question)
-                return {}
-        return self._apply(question)
+        return _done(question)
 
-    def _apply(self, question: Mapping[str, Any]) -> dict[str, Any]:
+    def _mean(self, question: Mapping[str, Any]) -> None:
+        """Mean a state from now on, but for its clients. Raises whatever its parts raise."""
         state = from_data(DesiredState, question["state"])
         links = dict(question["links"])
-        reports = {name: from_data(ExitReport, said) for name, said in question["reports"].items()}
-        # What may fail comes first, so that the former state is still meant then. A peer that the lock does not know
-        # yet is refused.
-        routes.install(state, links)
-        self._kept_out = choice.kept_out(state, question["preshared"])
-        self.peers.set(state, question["private_key"], question["preshared"], self._kept_out)
-        self._generation = state.generation
-        self.judge.take_over(state, links, reports)
-        self.peers.call_lost()
-        return {"generation": state.generation, "kept_out": self._kept_out}
+        reports = {name: from_data(ExitReport, report) for name, report in question["reports"].items()}
+        routes.install(state, links)  # first, so that the former state is still meant if it fails
+        self.judge.take_over(state, links, reports, dict(question["groups_before"]))
 
-    def _status(self) -> dict[str, Any]:
-        return {
-            "generation": self._generation,
-            "kept_out": self._kept_out,
-            "refused_packets": self._datapath.refused(),
-            **self.judge.status(peers.dump()),
-        }
+    async def _place(
+        self,
+        question: Mapping[str, Any],
+        said: bytes,
+        buckets: Mapping[str, int],
+        former: asyncio.Task[None] | None,
+    ) -> bytes:
+        """Put the clients of the state that is meant into its groups."""
+        if former is not None:
+            await asyncio.wait({former})
+        await self.clients.place(question["state"], said, question["private_key"], buckets, self._datapath.load)
+        self.judge.placed()
+        self._generation = question["state"]["generation"]
+        await self.clients.call_lost()
+        return _encoded(question, {"generation": self._generation, "kept_out": self.clients.kept_out})
+
+    async def _status(self, question: Mapping[str, Any]) -> bytes:
+        found = {"generation": self._generation, "kept_out": self.clients.kept_out, **self.judge.status()}
+        going = self.judge.going()
+
+        def with_clients() -> bytes:
+            shown = status.clients(self.clients.placed, going, clients.dump())
+            return _encoded(question, found | {"clients": shown})
+
+        return await aside.line(with_clients)
+
+
+async def _done(question: Mapping[str, Any]) -> bytes:
+    return _encoded(question, {})
+
+
+async def _answer(question: Mapping[str, Any], work: Coroutine[Any, Any, bytes]) -> None:
+    try:
+        answer = await work
+    except Exception as error:  # noqa: BLE001 - the asker gets every error; the lock stays as it is
+        _refuse(question, error)
+    else:
+        _say(answer)
+
+
+def _refuse(question: Mapping[str, Any], error: Exception) -> None:
+    text = str(error) if isinstance(error, aside.WorkError) else f"{type(error).__name__}: {error}"
+    log("agent", text)
+    _say(_encoded(question, {"error": text}))
+
+
+def _encoded(question: Mapping[str, Any], answer: dict[str, Any]) -> bytes:
+    return json.dumps(answer | {"id": question.get("id")}).encode()
+
+
+def _say(line: bytes) -> None:
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def _said(task: asyncio.Task[None]) -> None:
@@ -83,7 +144,7 @@ async def main() -> None:
     reader = asyncio.StreamReader(limit=LINE_LIMIT)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    remembering = asyncio.create_task(agent.peers.remember())
+    remembering = asyncio.create_task(agent.clients.remember())
     remembering.add_done_callback(_said)
     judging = asyncio.create_task(agent.judge.run())
     judging.add_done_callback(_end)
@@ -92,14 +153,8 @@ async def main() -> None:
         if question["verb"] == "report":  # nobody waits for an answer to that
             said = question["report"]
             agent.judge.heard(question["exit"], None if said is None else from_data(ExitReport, said))
-            continue
-        try:
-            answer = agent.answer(question)
-        except Exception as error:  # noqa: BLE001 - the asker gets every error; the lock stays as it is
-            answer = {"error": f"{type(error).__name__}: {error}"}
-            log("agent", answer["error"])
-        sys.stdout.write(json.dumps(answer | {"id": question.get("id")}) + "\n")
-        sys.stdout.flush()
+        else:
+            agent.begin(question, await reader.readline() if question["verb"] == "apply" else b"")
 
 
 if __name__ == "__main__":

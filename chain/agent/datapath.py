@@ -13,18 +13,17 @@ from chain.node import lock, netlink
 from chain.node.supervise import log
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
-    from chain.agent.failover import Switch
     from chain.contract import DesiredState
 
 HEALTH = Path(HEALTH_FILE)
 
 
 class Datapath:
-    def __init__(self, nft: Any) -> None:
-        """`nft`: Debian's binding to libnftables."""
-        self._nft = nft
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        """`connect`: by Debian's binding to libnftables."""
+        self._connect, self._nft = connect, connect()
         self._resolvers: Mapping[int, int] | None = None  # by a group's mark, the exit of its resolver
 
     def found(self, state: DesiredState) -> choice.Before:
@@ -42,30 +41,35 @@ class Datapath:
         self,
         state: DesiredState,
         links: Mapping[str, str],
-        switch: Switch,
+        opened: Collection[str],
+        chosen: lock.Choice,
         *,
         up: Collection[str],
         suspects: frozenset[int],
-        clients: str,
     ) -> None:
-        """Make the kernel agree. One transaction, with what is said of `clients` before it; closing comes first."""
-        chosen = choice.marks(state, switch.chosen)
-        self._load(clients + ruleset(state, links, switch.opened, chosen, up=up, suspects=suspects))
-        switches = {interface: name in switch.opened for name, interface in links.items()}
-        for interface, on in (switches | {CLIENT_INTERFACE: bool(switch.opened)}).items():
+        """Make the kernel agree, in one transaction; closing comes first."""
+        code, _, error = self._nft.cmd(ruleset(state, links, opened, chosen, up=up, suspects=suspects))
+        if code:
+            # The supervisor closes all exits, by the lock as it was at first, and a new agent opens them again.
+            log("agent", f"nftables: {error}")
+            os._exit(lock.UNKNOWN)
+        switches = {interface: name in opened for name, interface in links.items()}
+        for interface, on in (switches | {CLIENT_INTERFACE: bool(opened)}).items():
             try:
                 netlink.set_forwarding(interface, on=on)
             except OSError as error:  # its network was disconnected; the other exits are not to suffer
                 log("agent", f"{interface}: {error.strerror}")
-        if switch.chosen:  # an exit that only others run through is no way out
+        if chosen.buckets:  # an exit that only others run through is no way out
             HEALTH.touch()
         else:
             HEALTH.unlink(missing_ok=True)
         self._hurry_resolvers(state, chosen.groups)
 
-    def refused(self) -> int:
-        """Give the number of packets that were refused."""
-        return sum(int(item["packets"]) for item in self._listed(f"counter {lock.TABLE} refused"))
+    def load(self, text: str) -> None:
+        """Load a ruleset, in a copy of this process, which needs a connection of its own. Raises RuntimeError."""
+        code, _, error = self._connect().cmd(text)
+        if code:
+            raise RuntimeError(f"nftables: {error}")
 
     def _hurry_resolvers(self, state: DesiredState, exits: Mapping[int, int]) -> None:
         """Have resolvers ask anew where another exit is used now.
@@ -81,13 +85,6 @@ class Datapath:
                     sockets.end(group.resolver_address)
                 except OSError as error:  # they are reset when they next send
                     log("agent", f"the resolver of group {group.name} is slow to notice: {error.strerror}")
-
-    def _load(self, text: str) -> None:
-        code, _, error = self._nft.cmd(text)
-        if code:
-            # The supervisor closes all exits, by the lock as it was at first, and a new agent opens them again.
-            log("agent", f"nftables: {error}")
-            os._exit(lock.UNKNOWN)
 
     def _list(self, what: str) -> list[Any]:
         """Give the elements of a set or a map."""

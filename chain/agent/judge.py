@@ -15,6 +15,7 @@ from chain.agent.endings import Endings
 from chain.agent.events import tell
 from chain.agent.failover import Drained, Failover, Switch, Undrained
 from chain.agent.netfilter import Netfilter
+from chain.agent.placement import Placement
 from chain.agent.verdict import State
 from chain.agent.watch import Watch
 from chain.node import lock
@@ -47,13 +48,28 @@ class Judge:
         self._known: tuple[list[Group], set[str]] | None = None  # what that was made for
         self._now: Switch = Switch(frozenset(), {}, (), ())
         self._suspected: frozenset[int] = frozenset()
+        self._placement = Placement()
         self._drained: set[Drained] = set()  # for maintenance, at present
         self._woken = asyncio.Event()
         self._endings = Endings(lambda name: name in self._now.opened)
         self._steering = steering.remembered()
 
-    def take_over(self, state: DesiredState, links: dict[str, str], reports: dict[str, ExitReport]) -> None:
-        """Mean this state from now on."""
+    @property
+    def buckets(self) -> Mapping[str, int]:
+        """Give the number of buckets of each of the failover's groups."""
+        return self._failover.buckets
+
+    def take_over(
+        self,
+        state: DesiredState,
+        links: dict[str, str],
+        reports: dict[str, ExitReport],
+        groups_before: Mapping[int, str],
+    ) -> None:
+        """Mean this state from now on, but for its clients, who may be in the groups of the former one.
+
+        `groups_before`: by their marks, those that clients were put into by another agent.
+        """
         first = self._state is None
         self._state, self._links = state, links
         # In order of arrival with what was said before, since both come by this way.
@@ -67,9 +83,18 @@ class Judge:
             self._failover = Failover(groups, before.chosen if first else self._failover.chosen)
             self._drained.clear()
             orders += self._steered(state)
+        if first:
+            self._placement = Placement.found(state, groups_before, before.chosen)
+        self._placement = self._placement.towards(Placement.of(state, self.buckets))
         for name, watch in self._watches.items():
             self._tell(watch, reports.get(name))
         self._review(*orders, anew=True, first=first)
+
+    def placed(self) -> None:
+        """Take note that the clients of the state that is meant are in its groups."""
+        if self._state is not None:
+            self._placement = Placement.of(self._state, self.buckets)
+            self._switch(replace(self._now, moves=(), died=()))
 
     # Exits
 
@@ -154,7 +179,7 @@ class Judge:
         if switch is not None and first:  # those too that died while there was no agent
             switch = replace(switch, died=tuple(name for name in self._watches if name not in switch.opened))
         if switch is not None:
-            self._switch(switch, anew=anew)
+            self._switch(switch)
 
     # Orders
 
@@ -194,18 +219,14 @@ class Judge:
     def _suspects(self) -> frozenset[int]:
         return frozenset(watch.exit.mark for watch in self._watches.values() if watch.state is State.SUSPECT)
 
-    def _switch(self, switch: Switch, *, anew: bool = False) -> None:
-        """Make the kernel agree, with clients' groups and buckets among it if `anew`."""
+    def _switch(self, switch: Switch) -> None:
+        """Make the kernel agree."""
         state = self._state
         if state is None:
             return
         before, self._now, self._suspected = self._now, switch, self._suspects()
-        counts, clients = self._failover.buckets, ""
-        if anew:
-            clients = lock.entry_clients(state, choice.client_buckets(state, counts), choice.by_flow(state, counts))
-        self._datapath.switch(
-            state, self._links, switch, up=self._heard_up(), suspects=self._suspected, clients=clients
-        )
+        chosen = self._placement.choice(state, switch.chosen, self.buckets)
+        self._datapath.switch(state, self._links, switch.opened, chosen, up=self._heard_up(), suspects=self._suspected)
         marks = {exit_.name: exit_.mark for exit_ in state.exits}
         for name in switch.died:
             self._endings.begin(name, marks[name])
@@ -214,7 +235,7 @@ class Judge:
         for move in switch.moves:
             group = choice.name(move.group)
             log("agent", f"group {group}: {move.target or 'blocked, no exit is open'} ({move.cause})")
-            share = len(move.buckets) / counts[move.group]
+            share = len(move.buckets) / self.buckets[move.group]
             tell("move", group=group, source=move.source, target=move.target, share=round(share, 3), cause=move.cause)
 
     def _heard_up(self) -> set[str]:
@@ -222,16 +243,23 @@ class Judge:
 
     # Status
 
-    def status(self, dump: str) -> dict[str, Any]:
-        """Show exits, groups and clients. `dump`: what WireGuard has of the latter."""
-        state, chosen = self._state, self._now.chosen
-        if state is None:
+    def status(self) -> dict[str, Any]:
+        """Show exits and groups. Raises OSError."""
+        if (state := self._state) is None:
             raise RuntimeError("no state has been applied yet")
         return {
+            "refused_packets": self._netfilter.counters().get("refused", 0),
             "exits": [self._exit_status(exit_) for exit_ in state.exits],
-            "groups": status.groups(state, self._failover, chosen),
-            "clients": status.clients(state, status.exits_of_clients(state, self._failover.buckets, chosen), dump),
+            "groups": status.groups(state, self._failover, self._now.chosen),
         }
+
+    def going(self) -> dict[int, str]:
+        """Give the exit of new connections by the mark of a client's bucket; without one they are refused."""
+        if (state := self._state) is None:
+            return {}
+        exits = {exit_.mark: exit_.name for exit_ in state.exits}
+        chosen = self._placement.choice(state, self._now.chosen, self.buckets)
+        return {bucket: exits[mark] for bucket, mark in chosen.buckets.items()}
 
     def _exit_status(self, exit_: ExitLink) -> dict[str, Any]:
         name = exit_.name

@@ -9,8 +9,9 @@ from chain.agent import choice
 from chain.agent.verdict import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from chain.agent.clients import Placed
     from chain.agent.failover import Failover
     from chain.agent.watch import Watch
     from chain.contract import DesiredState, ExitLink, ExitReport
@@ -73,18 +74,18 @@ def groups(state: DesiredState, failover: Failover, chosen: Mapping[tuple[str, i
     return found
 
 
-def clients(state: DesiredState, exits: Mapping[str, str | None], dump: str) -> list[dict[str, Any]]:
-    """Show all clients. `exits`: of each one's new connections; `dump`: what WireGuard has of them."""
+def clients(placed: Iterable[Placed], going: Mapping[int, str], dump: str) -> list[dict[str, Any]]:
+    """Show all clients. `going`: by a bucket's mark, the exit of new connections; `dump`: what WireGuard knows."""
     peers = dict(_peers(dump))
     found = []
-    for client in state.clients:
+    for client in placed:
         endpoint, handshake, received, sent = peers.get(client.public_key, ("(none)", 0, 0, 0))
         found.append(
             {
                 "name": client.name,
                 "address": client.address,
                 "group": client.group,
-                "exit": exits[client.name],
+                "exit": going.get(client.mark),
                 "endpoint": None if endpoint == "(none)" else endpoint,
                 "last_handshake": handshake or None,
                 "rx_bytes": received,
@@ -92,15 +93,6 @@ def clients(state: DesiredState, exits: Mapping[str, str | None], dump: str) -> 
             }
         )
     return found
-
-
-def exits_of_clients(
-    state: DesiredState, counts: Mapping[str, int], chosen: Mapping[tuple[str, int], str]
-) -> dict[str, str | None]:
-    """Give the exit of each client's new connections; None where they are refused."""
-    exits = {exit_.mark: exit_.name for exit_ in state.exits}
-    going = choice.marks(state, chosen).buckets
-    return {client: exits.get(going.get(mark, 0)) for client, mark in choice.client_buckets(state, counts).items()}
 
 
 def _peers(dump: str) -> Iterator[tuple[str, tuple[str, int, int, int]]]:

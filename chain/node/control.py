@@ -10,6 +10,7 @@ import select
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,14 @@ WATCH_HEARTBEAT = 2.0  # seconds after which an unchanged answer is printed agai
 def call(verb: str, **fields: object) -> int:
     """Ask the resident runtime; print its answer as one line of JSON. 0 when it is no error."""
     question: dict[str, object] = {"verb": verb, **fields}
+    further: tuple[bytes, ...] = ()
     if verb == "apply":
-        from chain.node.entry import load_state, preshared_keys
+        from chain.node.entry import clients_line, load_state
 
         state = load_state()
-        question |= {"state": json.loads(to_json(state)), "preshared": preshared_keys(state)}
-    answer = ask(question)
+        question["state"] = json.loads(to_json(replace(state, clients=())))
+        further = (clients_line(state),)
+    answer = ask(question, *further)
     sys.stdout.write(json.dumps(answer) + "\n")
     return 1 if "error" in answer else 0
 
@@ -82,13 +85,13 @@ def _print_news(seconds: float, interval: float, look: Callable[[], tuple[object
     return 0
 
 
-def ask(question: dict[str, object]) -> dict[str, Any]:
-    """Ask the resident runtime; give its answer, or an object with an `error`."""
+def ask(question: dict[str, object], *further: bytes) -> dict[str, Any]:
+    """Ask the resident runtime, in one line or with further ones; give its answer, or an object with an `error`."""
     try:
         with socket.socket(socket.AF_UNIX) as channel:
             channel.settimeout(REPLY_SECONDS)
             channel.connect(str(CONTROL_SOCKET))
-            channel.sendall(json.dumps(question).encode() + b"\n")
+            channel.sendall(b"\n".join([json.dumps(question).encode(), *further, b""]))
             with channel.makefile("rb") as stream:
                 line = stream.readline()
         answer: dict[str, Any] = json.loads(line) if line else {"error": "the runtime hung up"}

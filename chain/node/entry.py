@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,14 @@ AGENT_PAUSE = 0.2  # seconds before a dead agent is started again
 AGENT_PATIENCE = 30.0  # seconds that it may take for an answer, on a slow machine, before it is ended
 
 
+def clients_line(state: DesiredState) -> bytes:
+    """Give all clients, with the keys they share with the entry, as the agent is told of them.
+
+    The supervisor only hands it on: it holds up no report, and takes little room.
+    """
+    return json.dumps({"clients": [vars(each) for each in state.clients], "preshared": preshared_keys(state)}).encode()
+
+
 def preshared_keys(state: DesiredState) -> dict[str, str]:
     """Read the clients' preshared keys; a missing one keeps that client out and says so, the others come in."""
     keys = {}
@@ -74,9 +83,11 @@ def preshared_keys(state: DesiredState) -> dict[str, str]:
 
 class Entry:
     def __init__(self) -> None:
-        self._state: DesiredState = load_state()
+        state = load_state()
+        self._state: DesiredState = replace(state, clients=())
+        self._clients = clients_line(state)
+        self._groups_placed: dict[int, str] = {}  # by their marks, those that the kernel's clients surely are in
         self._private_key = Secret("")
-        self._preshared: dict[str, str] = {}
         self._front = ""
         self._links: dict[str, str] = {}
         self._resolvers: dict[str, tuple[str, Daemon, asyncio.Task[None]]] = {}  # with the configuration each has
@@ -108,7 +119,6 @@ class Entry:
         self._private_key = read_secret(PRIVATE_KEY)
         if not is_wireguard_key(self._private_key.reveal()):
             raise ValueError("the secret entry_private_key is no WireGuard key")
-        self._preshared = preshared_keys(self._state)
         caps.drop(caps.CAP_DAC_OVERRIDE)
         self._take_identity()
         log("entry", "locked")
@@ -281,20 +291,28 @@ class Entry:
         return True
 
     async def _tell_agent(self) -> dict[str, Any]:
+        groups = {group.mark: group.name for group in self._state.groups}
+        before = self._groups_placed
+        # Until it answers, clients may be in these groups or in those.
+        self._groups_placed = {mark: name for mark, name in before.items() if groups.get(mark) == name}
         # Made when it is sent: an exit that goes while others ask is not to be told of as if it were still there.
-        return await self._ask_agent(
+        answer = await self._ask_agent(
             lambda: {
                 "verb": "apply",
                 "state": json.loads(to_json(self._state)),
                 "links": self._links,
                 "private_key": self._private_key.reveal(),
-                "preshared": self._preshared,
+                "groups_before": list(before.items()),
                 "reports": {name: json.loads(to_json(report)) for name, report in self._heard_of.items()},
-            }
+            },
+            self._clients,
         )
+        if "error" not in answer:
+            self._groups_placed = groups
+        return answer
 
-    async def _ask_agent(self, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Ask what `make` gives at the moment when it is the question's turn."""
+    async def _ask_agent(self, make: Callable[[], dict[str, Any]], *further: bytes) -> dict[str, Any]:
+        """Ask what `make` gives at the moment when it is the question's turn; `further` lines follow it."""
         async with self._asking:
             question = make()
             agent = self._agent
@@ -303,7 +321,9 @@ class Entry:
             self._questions += 1
             self._awaited = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(REPLY_SECONDS):
-                agent.stdin.write(json.dumps(question | {"id": self._questions}).encode() + b"\n")
+                agent.stdin.writelines(
+                    each + b"\n" for each in (json.dumps(question | {"id": self._questions}).encode(), *further)
+                )
                 await agent.stdin.drain()
                 return await self._awaited
 
@@ -381,8 +401,9 @@ class Entry:
             _refuse_powerless(writer)
             question = json.loads(line)
             if question["verb"] == "apply":
+                clients = (await reader.readline()).rstrip(b"\n")
                 async with self._applying:
-                    answer = await self._apply(question)
+                    answer = await self._apply(question, clients)
             elif question["verb"] == "events":
                 answer = await self._events_since(question["since"])
             else:
@@ -404,10 +425,10 @@ class Entry:
             await self._answers(SILENCE)  # behind the answer to that, all that happened has been told
         return {"entry": self._began, "events": [each for each in self._events if each["number"] > number]}
 
-    async def _apply(self, question: dict[str, Any]) -> dict[str, Any]:
+    async def _apply(self, question: dict[str, Any], clients: bytes) -> dict[str, Any]:
         state = from_json(DesiredState, json.dumps(question["state"]))
         front, links = _interfaces(state)  # raises before anything is changed
-        self._state, self._preshared = state, question["preshared"]
+        self._state, self._clients = state, clients
         self._front, self._links = front, links
         try:
             self._load_lock()  # where groups or links changed, all exits are closed until the agent has opened them

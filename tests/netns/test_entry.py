@@ -152,6 +152,49 @@ def test_an_exit_that_only_others_run_through_is_no_way_out(fork: Fork, tmp_path
     assert (found["open"], found["healthy"]) == ([fork.mark("paris")], False)
 
 
+PLACED = """\
+def clients():
+    listed = subprocess.run(["nft", "-j", "list", "map", "inet", "vpn", "client_bucket"], capture_output=True).stdout
+    return [address for item in json.loads(listed)["nftables"] for address, _ in item.get("map", {}).get("elem", ())]
+async def scene():
+    keeping = asyncio.create_task(supervisor._keep_agent())
+    await eventually(lambda: supervisor._agent_rules, "it rules")
+    say("one client", clients=clients(), groups=supervisor._groups_placed)
+    told = json.loads(supervisor._clients)
+    told["clients"] += [{**told["clients"][0], "name": "tv", "address": "10.13.13.3"}]
+    supervisor._clients = json.dumps(told).encode()
+    answer = await supervisor._tell_agent()
+    shown = await supervisor._ask_agent(lambda: {"verb": "status"})
+    say("two clients", clients=clients(), answer=answer, shown=shown)
+    told["clients"][0]["group"] = "nobody's"
+    supervisor._clients = json.dumps(told).encode()
+    answer = await supervisor._tell_agent()
+    say("what makes no sense", clients=clients(), answer=answer, agent=supervisor._agent.returncode)
+    keeping.cancel()
+    supervisor._agent.kill()
+    await supervisor._agent.wait()
+asyncio.run(scene())
+print(json.dumps(said))
+"""
+
+
+def test_clients_are_placed_when_a_state_is_told_and_stay_when_one_is_refused(fork: Fork, tmp_path: Path) -> None:
+    found = {each["what"]: each for each in play(fork, tmp_path, PLACED)}
+    assert found["one client"]["clients"] == ["10.13.13.2"]
+    assert list(found["one client"]["groups"].values()) == [group.name for group in fork.state.groups]
+    both = ["10.13.13.2", "10.13.13.3"]
+    assert sorted(found["two clients"]["clients"]) == both
+    assert found["two clients"]["answer"] == {"generation": fork.state.generation, "kept_out": []}
+    shown = found["two clients"]["shown"]
+    assert [(client["name"], client["group"], client["exit"]) for client in shown["clients"]] == [
+        ("phone", "default", None),
+        ("tv", "default", None),
+    ]
+    refused = found["what makes no sense"]
+    assert "nobody's" in refused["answer"]["error"]
+    assert (sorted(refused["clients"]), refused["agent"]) == (both, None)
+
+
 WITH_AN_AGENT = """\
 entry.HEARTBEAT, entry.SILENCE, entry.AGENT_PATIENCE = 0.1, 0.5, 2.0
 async def scene():

@@ -1,17 +1,28 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import json
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from chain.agent import datapath, steering
+from chain.agent import choice, datapath, steering
 from chain.agent.datapath import Datapath
+from chain.agent.failover import Judged
 from chain.agent.judge import Judge
+from chain.agent.verdict import State
+from chain.contract import MARK_GROUP, Client, Group, Member
+from chain.node import lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from chain.contract import DesiredState
     from chain.topology import Topology
 
 TEXT = """\
@@ -19,20 +30,30 @@ entry: {endpoint: vpn.example.org}
 exits:
   paris: {kind: l2tp, server: 192.0.2.1}
   oslo: {kind: l2tp, server: 192.0.2.2}
-clients:
-  phone: {address: 10.13.13.2, public_key: posD+Btwgg+OkMFbBgQsYJ65IrKyFSIIhkZCQYs7xHQ=}
+  rome: {kind: l2tp, server: 192.0.2.3}
 """
+MEMBERS = "paris", "oslo", "rome"
+# Of groups; the same one is there often enough that clients are counted anew in it.
+ORDERS = *[("fast", "slow")] * 3, ("slow", "fast"), ("fast", "home"), ("fast",)
 
 
-class Nft:
-    """Takes the binding's place: a kernel needs root. It holds nothing, and keeps what it is told."""
+class Kernel:
+    """Takes the binding's place, since a real one needs root: it knows of sets and maps what the agent says of them."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.has: dict[str, dict[str, str]] = defaultdict(dict)
 
     def cmd(self, text: str) -> tuple[int, str, str]:
-        if not text.startswith("list "):
-            self.told.append(text)
+        if text.startswith("list map"):
+            elements = [[int(key), int(value)] for key, value in self.has[text.rsplit(maxsplit=1)[-1]].items()]
+            return 0, json.dumps({"nftables": [{"map": {"elem": elements}}]}), ""
+        for line in text.splitlines():
+            words = line.split(maxsplit=5)
+            if words[0] == "flush":
+                self.has[words[4]].clear()
+            elif words[:2] == ["add", "element"]:
+                pairs = (each.partition(" : ") for each in words[5].strip("{} ").split(", "))
+                self.has[words[4]].update({key: value for key, _, value in pairs})
         return 0, "", ""
 
     def set_json_output(self, on: bool) -> None:  # noqa: FBT001 - the binding's signature
@@ -40,42 +61,204 @@ class Nft:
 
 
 @pytest.fixture
-def nft() -> Nft:
-    return Nft()
+def kernel() -> Kernel:
+    return Kernel()
 
 
 @pytest.fixture
-def judge(nft: Nft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
+def judge(kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
     monkeypatch.setattr(datapath, "HEALTH", tmp_path / "healthy")
     monkeypatch.setattr(steering, "FILE", tmp_path / "steering.json")
-    return Judge(Datapath(nft))
+    return Judge(Datapath(lambda: kernel))
 
 
 def test_without_a_state_there_is_nothing_to_show(judge: Judge) -> None:
     with pytest.raises(RuntimeError, match="no state"):
-        judge.status("")
+        judge.status()
+    assert judge.going() == {}
 
 
 def test_where_no_exit_is_there_all_is_blocked_and_shown_so(
-    judge: Judge, nft: Nft, built: Callable[[str], Topology]
+    judge: Judge, kernel: Kernel, built: Callable[[str], Topology]
 ) -> None:
-    judge.take_over(built(TEXT).state, {}, {})
+    judge.take_over(built(TEXT).state, {}, {}, {})
+    judge.placed()
     assert not datapath.HEALTH.exists()
-    assert not [line for line in nft.told[-1].splitlines() if line.startswith("add element inet vpn open_")]
-    found = judge.status("")
-    assert [exit_["state"] for exit_ in found["exits"]] == ["silent", "silent"]
+    assert not any(kernel.has.values())
+    found = judge.status()
+    assert [exit_["state"] for exit_ in found["exits"]] == ["silent"] * 3
     assert [(group["name"], group["exit"]) for group in found["groups"]] == [("default", None)]
-    assert [(client["name"], client["exit"]) for client in found["clients"]] == [("phone", None)]
 
 
 def test_an_order_is_remembered_for_the_next_agent(
-    judge: Judge, nft: Nft, built: Callable[[str], Topology], capsys: pytest.CaptureFixture[str]
+    judge: Judge, built: Callable[[str], Topology], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    judge.take_over(built(TEXT).state, {}, {})
+    judge.take_over(built(TEXT).state, {}, {}, {})
     judge.steer({"verb": "switch", "group": "default", "exit": "oslo"})
     assert '"event": "switch"' in capsys.readouterr().out
     with pytest.raises(ValueError, match="no exit paris"):  # its link is not there
         judge.steer({"verb": "drain", "exit": "paris"})
-    another = Judge(Datapath(nft))
-    another.take_over(built(TEXT).state, {}, {})
-    assert another.status("")["groups"][0]["pinned"] == "oslo"
+    another = Judge(Datapath(Kernel))
+    another.take_over(built(TEXT).state, {}, {}, {})
+    assert another.status()["groups"][0]["pinned"] == "oslo"
+
+
+def test_traffic_may_flow_only_when_clients_are_placed(judge: Judge, built: Callable[[str], Topology]) -> None:
+    judge.take_over(built(TEXT).state, {}, {}, {})
+    judge._review(Judged("paris", State.GOOD, ""))
+    assert not judge.going()
+    assert not datapath.HEALTH.exists()
+    judge.placed()
+    assert set(judge.going().values()) == {"paris"}
+    assert datapath.HEALTH.exists()
+
+
+# While clients are placed, which takes a while, exits come and go, and another state may have to be meant.
+
+
+@st.composite
+def groups_of(draw: st.DrawFn) -> tuple[Group, ...]:
+    names = draw(st.sampled_from(ORDERS))
+    found = []
+    for index, name in enumerate(names):
+        members = draw(st.permutations(MEMBERS))[: draw(st.integers(1, 3))]
+        weights = [draw(st.integers(1, 3)) for _ in members]
+        found.append(
+            Group(
+                name=name,
+                mark=MARK_GROUP + index,
+                exits=tuple(members),
+                policy=draw(st.sampled_from(("failover", "balance"))),
+                sticky="client",
+                members=tuple(map(Member, members, weights)),
+                fail_back=0.0,
+                resolver_address=f"192.0.2.{index}",
+                resolver_port=5300 + index,
+            )
+        )
+    return tuple(found)
+
+
+def _actions() -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.one_of(
+        st.tuples(st.just("judge"), st.sampled_from(MEMBERS), st.sampled_from((*State, State.GOOD))),
+        st.tuples(st.just("apply"), groups_of()),
+        st.tuples(st.sampled_from(("commit", "finish", "restart"))),
+    )
+
+
+class Scene:
+    """An agent, what its supervisor does, and a copy that places clients."""
+
+    def __init__(self, base: DesiredState) -> None:
+        self.base, self.kernel = base, Kernel()
+        self.exits = {exit_.mark: exit_.name for exit_ in base.exits}
+        self.judged = dict.fromkeys(MEMBERS, State.DEAD)
+        self.groups_before: dict[int, str] = {}  # as the supervisor knows
+        self.state: DesiredState | None = None
+        self.copy: DesiredState | None = None  # of which state it places clients, while it does
+        self.placed: DesiredState | None = None  # whose clients the kernel has
+        self.judge = Judge(Datapath(lambda: self.kernel))
+
+    def act(self, what: str, *more: Any) -> None:
+        getattr(self, what)(*more)
+
+    def apply(self, groups: tuple[Group, ...]) -> None:
+        clients = tuple(
+            Client(f"c{number}", "", f"10.0.0.{number}", "", groups[number % len(groups)].name) for number in range(9)
+        )
+        if self.state is not None and len(self.state.groups) != len(groups):  # the supervisor loads another lock
+            self.kernel.has.clear()
+            self.placed = None
+        self.state = replace(self.base, groups=groups, clients=clients)
+        self._mean()
+
+    def restart(self) -> None:
+        if self.state is not None:
+            self.judge = Judge(Datapath(lambda: self.kernel))
+            self._mean()
+
+    def _mean(self) -> None:
+        assert self.state is not None
+        groups = {group.mark: group.name for group in self.state.groups}
+        before = self.groups_before
+        self.groups_before = {mark: name for mark, name in before.items() if groups.get(mark) == name}
+        self.copy = self.state
+        self.judge.take_over(replace(self.state, clients=()), {}, {}, before)
+        self.judge._review(*(Judged(name, state, "") for name, state in self.judged.items()))
+
+    def commit(self) -> None:
+        """Have the kernel take the clients, of which the agent does not know yet."""
+        if self.copy is not None:
+            counts = self.judge.buckets
+            buckets = choice.client_buckets(self.copy, counts)
+            self.kernel.cmd(lock.entry_clients(self.copy, buckets, choice.by_flow(self.copy, counts)))
+            self.placed = self.copy
+
+    def finish(self) -> None:
+        if self.copy is not None and self.state is not None:
+            self.commit()
+            self.judge.placed()
+            self.groups_before = {group.mark: group.name for group in self.state.groups}
+            self.copy = None
+
+    def judge_(self, name: str, state: State) -> None:
+        self.judged[name] = state
+        if self.state is not None:
+            self.judge._review(Judged(name, state, ""))
+
+    def clients(self) -> Iterator[tuple[str, str, list[str | None]]]:
+        """Give each client's group in the kernel, that group's name when it was put there, and where both lead."""
+        if self.placed is None:
+            return
+        names = {client.address: client.group for client in self.placed.clients}
+        has = self.kernel.has
+        for address, group in has["client_group"].items():
+            bucket = has["client_bucket"][address]
+            marks = has["bucket_exit"].get(bucket), has["group_exit"].get(group)
+            yield group, names[address], [None if mark is None else self.exits[int(mark)] for mark in marks]
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(actions=st.lists(_actions(), max_size=14))
+def test_no_decision_is_lost_or_undone_and_no_client_goes_by_another_groups_exit(
+    actions: list[tuple[Any, ...]], judge: Judge, built_once: DesiredState
+) -> None:
+    del judge  # but for the files that it made its own
+    steering.FILE.unlink(missing_ok=True)
+    asyncio.run(played(built_once, actions))
+
+
+async def played(base: DesiredState, actions: list[tuple[Any, ...]]) -> None:
+    scene = Scene(base)
+    for what, *more in actions:
+        scene.act("judge_" if what == "judge" else what, *more)
+        if scene.state is None:
+            continue
+        groups = {group.name: group for group in scene.state.groups}
+        chosen = scene.judge._failover.chosen
+        for mark, name, exits in scene.clients():
+            for exit_ in filter(None, exits):
+                assert name in groups, f"{name} is gone, and its clients go by {exit_}"
+                assert exit_ in groups[name].exits
+                assert scene.judged[exit_] is not State.DEAD
+            if scene.judge._placement.names.get(int(mark)) == name and (choice.key(name), 0) in chosen:
+                assert all(exits), "nobody is refused by being counted anew"
+        told = scene.kernel.has["bucket_exit"]
+        for (key, bucket), exit_ in chosen.items():
+            group = groups[choice.name(key)]
+            if scene.judge._placement.names.get(group.mark) == group.name:
+                assert scene.exits[int(told[str(choice.bucket_of(group, bucket))])] == exit_
+        if scene.copy is None:  # all is in force
+            assert scene.judge._placement.names == {group.mark: group.name for group in groups.values()}
+
+
+@pytest.fixture(scope="module")
+def built_once() -> DesiredState:
+    from chain import topology
+    from chain.config.models import Config
+    from chain.exits import REGISTRY
+
+    exits = {name: REGISTRY["l2tp"].settings.model_validate({"kind": "l2tp"}) for name in MEMBERS}
+    config = {"entry": {"endpoint": "vpn.example.org"}, "exits": exits}
+    return topology.build(Config.model_validate(config), REGISTRY).state

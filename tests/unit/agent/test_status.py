@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chain.agent import choice, status
+from chain.agent.clients import Placed
 from chain.agent.failover import Failover, Pinned
 from chain.agent.verdict import Sensitivity
 from chain.agent.watch import Watch
@@ -21,9 +22,6 @@ exits:
 groups:
   default: {exits: [paris, oslo], policy: balance, weights: {paris: 3}}
   slow: {exits: [oslo]}
-clients:
-  phone: {address: 10.13.13.2, public_key: posD+Btwgg+OkMFbBgQsYJ65IrKyFSIIhkZCQYs7xHQ=}
-  tv: {address: 10.13.13.3, group: slow, public_key: xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=}
 """
 DUMP = (
     "private\tpublic\t51820\t0x1\n"
@@ -50,13 +48,10 @@ def test_a_group_is_shown_with_the_share_of_each_exit(built: Callable[[str], Top
     ]
 
 
-def test_clients_are_shown_with_their_exits_and_what_wireguard_knows(built: Callable[[str], Topology]) -> None:
-    state = built(TEXT).state
-    counts = Failover(choice.groups(state)).buckets
-    chosen = {("@default", bucket): "paris" for bucket in range(counts["@default"])}
-    exits = status.exits_of_clients(state, counts, chosen)
-    assert exits == {"phone": "paris", "tv": None}
-    seen, unseen = status.clients(state, exits, DUMP)
+def test_clients_are_shown_with_their_exits_and_what_wireguard_knows() -> None:
+    phone = Placed("phone", "posD+Btwgg+OkMFbBgQsYJ65IrKyFSIIhkZCQYs7xHQ=", "10.13.13.2", "default", 0x10000)
+    tv = Placed("tv", "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", "10.13.13.3", "slow", 0x10100)
+    seen, unseen = status.clients([phone, tv], {0x10000: "paris"}, DUMP)
     assert seen == {
         "name": "phone",
         "address": "10.13.13.2",
@@ -68,7 +63,7 @@ def test_clients_are_shown_with_their_exits_and_what_wireguard_knows(built: Call
         "tx_bytes": 34,
     }
     assert (unseen["exit"], unseen["endpoint"], unseen["last_handshake"]) == (None, None, None)
-    assert [each["endpoint"] for each in status.clients(state, exits, "")] == [None, None]
+    assert [each["endpoint"] for each in status.clients([phone, tv], {}, "")] == [None, None]
 
 
 def test_an_exit_is_shown_by_its_own_words_while_nothing_else_is_known(built: Callable[[str], Topology]) -> None:

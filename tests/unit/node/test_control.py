@@ -25,7 +25,8 @@ def answered(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> di
     def serve() -> None:
         channel, _ = listener.accept()
         with channel:
-            heard.append(channel.makefile("rb").readline())
+            stream = channel.makefile("rb")
+            heard.extend((stream.readline(), stream.readline()))
             channel.sendall(answer)
 
     with socket.socket(socket.AF_UNIX) as listener:
@@ -33,9 +34,10 @@ def answered(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> di
         listener.listen()
         runtime = threading.Thread(target=serve)
         runtime.start()
-        found = control.ask({"verb": "status"})
+        found = control.ask({"verb": "status"}, b"a further line")
         runtime.join()
     assert json.loads(heard[0]) == {"verb": "status"}
+    assert heard[1:] == [b"a further line\n"]
     return found
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,9 @@ def test_a_client_whose_key_is_missing_is_kept_out_and_the_others_come_in(
         "entry: client laptop is kept out: this secret's file is missing\n"
         "entry: client tv is kept out: its preshared key is malformed\n"
     )
+    told = json.loads(entry.clients_line(state))
+    assert [client["name"] for client in told["clients"]] == [client.name for client in state.clients]
+    assert told["preshared"] == {"phone": key}
 
 
 def test_who_follows_events_does_not_stand_in_the_way_of_an_agent_that_hangs(
