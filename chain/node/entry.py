@@ -195,6 +195,7 @@ class Entry:
         if wanted != self._loaded_lock:
             nft(wanted)
             self._loaded_lock = wanted
+            self._groups_placed = {}  # nobody is in any
 
     async def _stop_resolver(self, name: str) -> None:
         _, daemon, keeping = self._resolvers.pop(name)
