@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from chain.agent import choice, maintenance, status, steering
 from chain.agent.damping import Allowance
 from chain.agent.endings import Endings
-from chain.agent.events import tell
+from chain.agent.events import tell, tell_needed
 from chain.agent.failover import Drained, Failover, Switch, Undrained
 from chain.agent.netfilter import Netfilter
 from chain.agent.placement import Placement
+from chain.agent.standby import Standby
 from chain.agent.verdict import State
 from chain.agent.watch import Watch
 from chain.node import lock
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chain.agent.datapath import Datapath
-    from chain.agent.failover import Event, Group
+    from chain.agent.failover import Event, Group, Judged
     from chain.contract import DesiredState, ExitLink, ExitReport
 
 LONGEST_WAIT = 10.0  # seconds; maintenance begins that much later at most
@@ -43,6 +44,8 @@ class Judge:
         self._heard_of: dict[str, ExitReport] = {}
         self._gone_since: dict[str, float] = {}
         self._allowances: dict[str, Allowance] = {}
+        self._shown: dict[str, str | None] = {}  # what was told of each exit
+        self._standby = Standby()
         self._watches: dict[str, Watch] = {}
         self._failover = Failover(())
         self._known: tuple[list[Group], set[str]] | None = None  # what that was made for
@@ -86,7 +89,10 @@ class Judge:
         if first:
             self._placement = Placement.found(state, groups_before, before.chosen)
         self._placement = self._placement.towards(Placement.of(state, self.buckets))
+        self._standby.begin(time.monotonic())
         for name, watch in self._watches.items():
+            if report := reports.get(name):  # who has said nothing yet is not gone
+                self._standby.heard(name, report.state)
             self._tell(watch, reports.get(name))
         self._review(*orders, anew=True, first=first)
 
@@ -121,6 +127,7 @@ class Judge:
         else:
             self._heard_of[name] = report
             self._gone_since.pop(name, None)
+        self._standby.heard(name, None if report is None else report.state)
         if watch := self._watches.get(name):
             self._tell(watch, report)
             self._review()
@@ -168,11 +175,9 @@ class Judge:
 
     def _review(self, *orders: Event, anew: bool = False, first: bool = False) -> None:
         """Act on what the watches found. `anew`: whatever the kernel has been told. `first`: since another agent."""
-        before = {name: watch.told for name, watch in self._watches.items()}
         events = [news for watch in self._watches.values() if (news := watch.news(anew=anew))]
         for news in events:
-            if news.state is not before[news.exit]:
-                tell("exit", exit=news.exit, source=before[news.exit], target=news.state, cause=news.cause)
+            self._tell_of(news)
         switch = self._failover.handle(time.monotonic(), *events, *orders, *self._maintenance())
         if switch is None and (anew or self._suspects() != self._suspected):
             switch = replace(self._now, moves=(), died=())
@@ -180,6 +185,23 @@ class Judge:
             switch = replace(switch, died=tuple(name for name in self._watches if name not in switch.opened))
         if switch is not None:
             self._switch(switch)
+        if events or orders or switch is not None:
+            self._standby.look_again()
+        self._look_at_needs()
+
+    def _tell_of(self, news: Judged) -> None:
+        before, now = self._shown.get(news.exit), self._watches[news.exit].shown
+        if now != before:
+            tell("exit", exit=news.exit, source=before, target=now, cause=news.cause)
+            self._shown[news.exit] = now
+
+    def _look_at_needs(self) -> None:
+        """Have cold exits know whether they are needed."""
+        cold = {name for name, watch in self._watches.items() if watch.exit.cold}
+        dead = {name for name in self._heard_up() if self._watches[name].state is State.DEAD} if cold else set()
+        needed = self._standby.news(time.monotonic(), self._failover, self._watches, cold, dead)
+        if needed is not None:
+            tell_needed(needed)
 
     # Orders
 
@@ -202,6 +224,8 @@ class Judge:
         self._steering.note(order)
         if switch is not None:
             self._switch(switch)
+        self._standby.look_again()
+        self._look_at_needs()
         steering.remember(self._steering)
         chosen = {key: value for key, value in question.items() if key in ("group", "exit")}
         tell(question["verb"], **chosen, cause=steering.BY_HAND)

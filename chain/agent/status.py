@@ -45,7 +45,7 @@ def reporting(
         "advice": report.advice,
         "warning": report.warning or ("" if watch is None else watch.warning),
         "open": is_open,
-        "health": State.DEAD if watch is None else watch.state,
+        "health": report.state if report.state == "resting" else State.DEAD if watch is None else watch.state,
         "tunnel_address": report.tunnel_address or None,
         "latency_ms": round(watch.latency * 1e3, 2) if watch and watch.latency else report.latency_ms,
         "loss": 0.0 if watch is None else round(watch.loss, 3),

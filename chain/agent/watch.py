@@ -27,6 +27,7 @@ class Watch:
         self._asking: tuple[Sequence[str], Sequence[str], bool] | None = None
         self._targets: dict[Target, tuple[Prober, Callable[[int], Sequence[str]]]] = {}
         self._told: Judged | None = None
+        self._rests = ""  # why nothing is to be judged
         self.says_up = False  # and what it says may be acted on
         self.wake = 0.0
 
@@ -59,6 +60,9 @@ class Watch:
         Raises OSError if it can't be asked.
         """
         up = report is not None and report.state == "up"
+        self._rests = report.cause if report is not None and report.state == "resting" else ""
+        if self._rests:
+            self._forget()
         if report is not None and up:
             self._ask_as(now, report)
         before, self.says_up = self.says_up, up and trusted
@@ -88,9 +92,14 @@ class Watch:
         """Give the state that was last told."""
         return None if self._told is None else self._told.state
 
+    @property
+    def shown(self) -> str | None:
+        """Give what was last told, in a word."""
+        return "resting" if self._told and self._rests else self.told
+
     def news(self, *, anew: bool) -> Judged | None:
         """Give the verdict, if it is another one than at the last time, or anew."""
-        cause = UNKNOWN if self._verdict is None else self._verdict.cause
+        cause = (self._rests or UNKNOWN) if self._verdict is None else self._verdict.cause
         judged = Judged(self.exit.name, self.state, cause)
         if not anew and self._told is not None and self._told.state is judged.state:
             return None
@@ -101,6 +110,11 @@ class Watch:
         for prober, _ in self._targets.values():
             prober.close()
         self._targets.clear()
+
+    def _forget(self) -> None:
+        """Judge it as if for the first time when it is up again: it was not lost."""
+        self.close()
+        self._asking, self._verdict, self._before, self.says_up = None, None, State.GOOD, False
 
     def _ask_as(self, now: float, report: ExitReport) -> None:
         """Ask whom the exit names, in the way that its tunnel carries. Another choice begins the verdict anew."""
