@@ -217,6 +217,7 @@ def test_a_server_that_says_goodbye_is_left_at_once(openvpns: Chain, world: Worl
     try:
         eventually(lambda: "it restarts" in of(openvpns, "udp").get("cause", ""), 30, "its goodbye is heard")
     finally:
+        docker("wait", provider)  # it ends with any of its servers
         docker("start", provider)
     eventually(partial(openvpns.is_open, "udp"), 90, "udp is open again")
 
