@@ -125,10 +125,10 @@ def megabytes(found: dict[str, float]) -> str:
 
 
 def held_up(found: dict[str, float]) -> str:
-    return f"{found['late']:.0f} ms late, {found['gap']:.0f} between two"
+    return f"{found['late']:.0f} ms late, {found['gap']:.0f} between two, {found['work']:.0f} of work"
 
 
-def measure_many(image: str, exits: int, clients: int, applies: int) -> None:
+def measure_many(image: str, exits: int, clients: int, applies: int, seconds: float) -> None:
     console.print(f"Starting an entry with {exits} exits and {clients} clients …")
     public = [keys.public_key(keys.new_private_key()) for _ in range(clients + 1)]
     more, usual, balanced = (
@@ -142,8 +142,9 @@ def measure_many(image: str, exits: int, clients: int, applies: int) -> None:
             ("the agent's memory then", megabytes(begun["agent"]), "60 MB"),
             ("a look at an exit meanwhile", held_up(begun), ""),
         ]
+        rows.append(("a look at an exit, idle", held_up(there.ask(watch=seconds)), ""))
         found = [there.ask() for _ in range(applies)]
-        worst = {key: max(each[key] for each in found) for key in ("late", "gap", "seconds")}
+        worst = {key: max(each[key] for each in found) for key in ("late", "gap", "work", "seconds")}
         rows += [
             ("`status`", f"{worst['seconds']:.2f} s", ""),
             ("  a look at an exit meanwhile", held_up(worst), ""),
@@ -154,7 +155,7 @@ def measure_many(image: str, exits: int, clients: int, applies: int) -> None:
             for number in range(applies):
                 console.print(f"Applying: {title}, {number + 1} of {applies} …")
                 found.append(there.ask(files={STATE: to_json((one, other)[number % 2])}))
-            worst = {key: max(each[key] for each in found) for key in ("late", "gap", "seconds")}
+            worst = {key: max(each[key] for each in found) for key in ("late", "gap", "work", "seconds")}
             rows += [
                 (f"{title}: `apply`", f"{worst['seconds']:.2f} s", ""),
                 ("  a look at an exit meanwhile", held_up(worst), "50 ms late"),
@@ -196,7 +197,7 @@ def main() -> None:
     for each in images.missing(engine, [image]):
         with terminal.step(f"Building image {each.name}"):
             images.build(engine, each, terminal.detail)
-    measure_many(image.name, given.exits, given.clients, given.applies)
+    measure_many(image.name, given.exits, given.clients, given.applies, given.seconds)
     measure_idle(image.name, given.seconds)
 
 

@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 SPACE = "exits"
 PATIENCE = 120.0
 BESIDE, TICKS = Path("/run/beside"), Path("/run/beside/ticks")
-# Python imports this at its start. In the agent it keeps when exits were looked at, and how late that was: a byte of
-# milliseconds would do, but text is easier to read.
+# Python imports this at its start. In the agent it keeps when exits were looked at, how long after the one before, how
+# late that was, and how much the agent itself worked in between.
 CLOCK = """
 import sys
 if "chain.agent" in sys.orig_argv:
     import time
     from chain.agent.watch import Watch
-    tick, file, last = Watch.tick, open("/run/beside/ticks", "w", buffering=1), [time.monotonic()]
+    tick, file, last = Watch.tick, open("/run/beside/ticks", "w", buffering=1), [time.monotonic(), 0.0]
     def timed(self, now, *rest):
         began = time.monotonic()
         late = began - self.wake if self.wake else 0.0
         if began - last[0] > 0.001 or late > 0.001:
-            file.write(f"{began:.4f} {began - last[0]:.4f} {late:.4f}\\n")
-        last[0] = began
+            file.write(f"{began:.4f} {began - last[0]:.4f} {late:.4f} {time.process_time() - last[1]:.4f}\\n")
         tick(self, now, *rest)
+        last[:] = began, time.process_time()
     Watch.tick = timed
 """
 # All exits' reports: the real ones, from one process.
@@ -140,12 +140,12 @@ def weight() -> dict[str, dict[str, float]]:
 
 
 def lateness(since: float) -> dict[str, float]:
-    """Give in milliseconds the longest time between two looks at any exit, and the latest of those that were due."""
+    """Give in milliseconds the longest time between two looks at any exit, the latest of those, and the most work."""
     rows = [[float(word) for word in line.split()] for line in TICKS.read_text().splitlines()]
-    seen = [row for row in rows if len(row) == 3 and row[0] > since]
+    seen = [row for row in rows if len(row) == 4 and row[0] > since]
     return {
-        "gap": max((gap for _, gap, _ in seen), default=0.0) * 1e3,
-        "late": max((late for *_, late in seen), default=0.0) * 1e3,
+        name: max((row[column] for row in seen), default=0.0) * 1e3
+        for column, name in enumerate(("gap", "late", "work"), start=1)
     }
 
 

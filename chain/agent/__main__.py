@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import nftables
@@ -28,16 +29,14 @@ class Agent:
     def __init__(self) -> None:
         self._datapath = Datapath(nftables.Nftables)
         self._generation = ""  # of the state that is in force
-        self._placing: asyncio.Task[None] | None = None
+        self._applying: asyncio.Task[None] | None = None
         self._answering: set[asyncio.Task[None]] = set()
+        self._meanwhile: dict[str, ExitReport | None] = {}  # what exits said since the last state came
         self.clients = clients.Clients()
         self.judge = Judge(self._datapath)
 
     def begin(self, question: Mapping[str, Any], said: bytes) -> None:
-        """Do what one line says, so that what comes after it finds it done; only the answer may take longer.
-
-        `said`: the line of a state's clients.
-        """
+        """Do what one line says, or begin to. `said`: the line of a state's clients."""
         try:
             work = self._work(question, said)
         except Exception as error:  # noqa: BLE001 - the asker gets every error; the lock stays as it is
@@ -47,42 +46,41 @@ class Agent:
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
         if question["verb"] == "apply":
-            self._placing = task
+            self._applying = task
+
+    def heard(self, name: str, report: ExitReport | None) -> None:
+        """Take what an exit says, or that it is gone."""
+        self._meanwhile[name] = report
+        self.judge.heard(name, report)
 
     def _work(self, question: Mapping[str, Any], said: bytes) -> Coroutine[Any, Any, bytes]:
         match question["verb"]:
             case "apply":
-                if self._placing is not None:  # nobody waits for it any more, and it is not to come after this one
-                    self._placing.cancel()
-                self._mean(question)
-                return self._place(question, said, dict(self.judge.buckets), self._placing)
+                if self._applying is not None:  # nobody waits for it any more, and it is not to come after this one
+                    self._applying.cancel()
+                self._meanwhile = {}
+                return self._apply(question, said, self._applying)
             case "status":
                 return self._status(question)
             case verb if verb in steering.VERBS:
                 self.judge.steer(question)
         return _done(question)
 
-    def _mean(self, question: Mapping[str, Any]) -> None:
-        """Mean a state from now on, but for its clients. Raises whatever its parts raise."""
-        state = from_data(DesiredState, question["state"])
-        links = dict(question["links"])
-        reports = {name: from_data(ExitReport, report) for name, report in question["reports"].items()}
-        routes.install(state, links)  # first, so that the former state is still meant if it fails
-        self.judge.take_over(state, links, reports, dict(question["groups_before"]))
-
-    async def _place(
-        self,
-        question: Mapping[str, Any],
-        said: bytes,
-        buckets: Mapping[str, int],
-        former: asyncio.Task[None] | None,
-    ) -> bytes:
-        """Put the clients of the state that is meant into its groups."""
+    async def _apply(self, question: Mapping[str, Any], said: bytes, former: asyncio.Task[None] | None) -> bytes:
+        """Mean a state from now on, and then put its clients into its groups. Raises whatever its parts raise."""
         if former is not None:
             await asyncio.wait({former})
+        state = from_data(DesiredState, question["state"])
+        links = dict(question["links"])
+        # First, so that the former state is still meant if it fails.
+        await aside.line(partial(routes.install, state, links))
+        reports = {name: from_data(ExitReport, report) for name, report in question["reports"].items()}
+        now = {name: report for name, report in (reports | self._meanwhile).items() if report is not None}
+        self.judge.take_over(state, links, now, dict(question["groups_before"]))
+        buckets = dict(self.judge.buckets)
         await self.clients.place(question["state"], said, question["private_key"], buckets, self._datapath.load)
         self.judge.placed()
-        self._generation = question["state"]["generation"]
+        self._generation = state.generation
         await self.clients.call_lost()
         return _encoded(question, {"generation": self._generation, "kept_out": self.clients.kept_out})
 
@@ -152,7 +150,7 @@ async def main() -> None:
         question = json.loads(line)
         if question["verb"] == "report":  # nobody waits for an answer to that
             said = question["report"]
-            agent.judge.heard(question["exit"], None if said is None else from_data(ExitReport, said))
+            agent.heard(question["exit"], None if said is None else from_data(ExitReport, said))
         else:
             agent.begin(question, await reader.readline() if question["verb"] == "apply" else b"")
 

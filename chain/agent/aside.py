@@ -59,9 +59,9 @@ async def lines(work: Callable[[], Iterable[bytes]]) -> AsyncGenerator[bytes]:
         os.waitpid(pid, 0)  # noqa: ASYNC222 - it is dead, or dies at once
 
 
-async def line(work: Callable[[], bytes]) -> bytes:
-    """Give the one line that `work` gives. Raises WorkError."""
-    (found,) = [each async for each in lines(lambda: (work(),))]
+async def line(work: Callable[[], bytes | None]) -> bytes:
+    """Give the one line that `work` gives, if it gives any. Raises WorkError."""
+    (found,) = [each async for each in lines(lambda: (work() or b"",))]
     return found
 
 

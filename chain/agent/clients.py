@@ -150,12 +150,11 @@ def _call(remembered: dict[str, str]) -> bytes:
     return json.dumps(list(called)).encode()
 
 
-def _be_quiet(keys: list[str]) -> bytes:
+def _be_quiet(keys: list[str]) -> None:
     try:
         wireguard.be_quiet(CLIENT_INTERFACE, keys)
     except CommandError as error:  # they go on hearing from the entry every other second
         log("agent", str(error))
-    return b""
 
 
 def _recent(proxies: Collection[str]) -> bytes:

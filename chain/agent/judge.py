@@ -75,7 +75,6 @@ class Judge:
         """
         first = self._state is None
         self._state, self._links = state, links
-        # In order of arrival with what was said before, since both come by this way.
         self._heard_of = reports
         before = self._datapath.found(state) if first else choice.Before()
         self._watch(state, before)

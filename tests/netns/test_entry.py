@@ -184,7 +184,8 @@ def test_clients_are_placed_when_a_state_is_told_and_stay_when_one_is_refused(fo
     assert list(found["one client"]["groups"].values()) == [group.name for group in fork.state.groups]
     both = ["10.13.13.2", "10.13.13.3"]
     assert sorted(found["two clients"]["clients"]) == both
-    assert found["two clients"]["answer"] == {"generation": fork.state.generation, "kept_out": []}
+    # Neither has the key that it should share.
+    assert found["two clients"]["answer"] == {"generation": fork.state.generation, "kept_out": ["phone", "tv"]}
     shown = found["two clients"]["shown"]
     assert [(client["name"], client["group"], client["exit"]) for client in shown["clients"]] == [
         ("phone", "default", None),

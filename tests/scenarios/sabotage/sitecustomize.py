@@ -83,7 +83,7 @@ def remove_peers() -> None:
 
     lock.entry_switch = all_open
     try:
-        from chain.agent import routes
+        from chain.agent.judge import Judge
     except ImportError:  # an exit's image
         from chain.node.exit import Exit
 
@@ -92,13 +92,13 @@ def remove_peers() -> None:
 
         Exit._sender_changed = unmoved  # type: ignore[method-assign]
         return
-    install = routes.install
+    take_over = Judge.take_over
 
-    def remember(state: Any, links: Any) -> None:
+    def remember(self: Judge, state: Any, links: Any, *more: Any) -> None:
         known.update(state=state, links=links)
-        install(state, links)
+        take_over(self, state, links, *more)
 
-    routes.install = remember
+    Judge.take_over = remember  # type: ignore[assignment, method-assign]
 
 
 def remove_mac() -> None:
