@@ -153,6 +153,7 @@ async def main() -> None:
             agent.heard(question["exit"], None if said is None else from_data(ExitReport, said))
         else:
             agent.begin(question, await reader.readline() if question["verb"] == "apply" else b"")
+        await asyncio.sleep(0)  # exits are looked at between any two lines, those too that have come already
 
 
 if __name__ == "__main__":

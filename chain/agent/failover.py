@@ -276,9 +276,11 @@ class Failover:
             return name if name in usable else None
         if group.policy is Policy.FAILOVER:
             return next((found for member in group.members if (found := self._pick(member.name, place, usable))), None)
-        left = list(group.members)
+        if not any(exit_ in usable for exit_ in self._exits[name]):
+            return None
+        left, total = list(group.members), sum(member.weight for member in group.members)
         while left:
-            place *= sum(member.weight for member in left)
+            place *= total
             for member in left:
                 if place < member.weight or member is left[-1]:
                     break
@@ -287,6 +289,7 @@ class Failover:
             if found := self._pick(member.name, place, usable):
                 return found
             left.remove(member)  # its share is spread over the others, by their weights
+            total -= member.weight
         return None
 
     def _cause(self, group: str, present: str | None, target: str | None, at_once: str | None) -> str:
