@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from chain.agent import choice
+from chain.contract import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,12 +37,15 @@ class Placement:
 
     @classmethod
     def found(cls, state: DesiredState, names: Mapping[int, str], chosen: Mapping[tuple[str, int], str]) -> Self:
-        """Give what another agent left. `chosen`: what was in force then, by this state's groups."""
+        """Give what another agent left. `chosen`: what was in force then, by this state's groups.
+
+        All buckets of a group have an exit or none; of those that were blocked nobody knows how many there were.
+        """
         marks = {choice.key(group.name): group.mark for group in state.groups}
         counts: dict[int, int] = {}
         for group, bucket in chosen:
             counts[marks[group]] = max(counts.get(marks[group], 0), bucket + 1)
-        return cls(names, counts)
+        return cls(names, {mark: counts.get(mark, BUCKETS) for mark in names})
 
     def towards(self, other: Placement) -> Placement:
         """Give what is so while clients may be placed in this way or in the other."""

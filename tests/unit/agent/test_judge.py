@@ -219,7 +219,7 @@ class Scene:
             yield group, names[address], [None if mark is None else self.exits[int(mark)] for mark in marks]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=st.lists(_actions(), max_size=14))
 def test_no_decision_is_lost_or_undone_and_no_client_goes_by_another_groups_exit(
     actions: list[tuple[Any, ...]], judge: Judge, built_once: DesiredState
