@@ -106,19 +106,15 @@ native_tests() {
     python -m pytest --durations=40 "${SELECTION[@]}" "${folders[@]}"
 }
 
-# An Xray exit in the first one's place: what is about it alone, and what might differ with it.
-xray_tests() {
-    local traffic=tests/scenarios/test_traffic.py::test
-    CHAIN_FIRST_EXIT=xray CHAIN_LEAK_REPEATS="${CHAIN_LEAK_REPEATS:-1}" \
-        python -m pytest --durations=15 "${SELECTION[@]}" tests/scenarios/test_{xray,hops,leaks,uplink,secrets}.py \
+# tests_with KIND TEST...: an exit of another kind in the first one's place. What is about it alone, and what might
+# differ with it; each leak test once.
+tests_with() {
+    local kind=$1 traffic=tests/scenarios/test_traffic.py::test
+    shift
+    CHAIN_FIRST_EXIT=$kind CHAIN_LEAK_REPEATS="${CHAIN_LEAK_REPEATS:-1}" \
+        python -m pytest --durations=15 "${SELECTION[@]}" tests/scenarios/test_{"$kind",leaks,uplink,secrets}.py \
         "$traffic"_{tcp_udp_icmp_arrive_from_the_provider,names_are_resolved_through_the_exit,ipv6_is_rejected_at_once} \
-        tests/scenarios/test_exit_test.py::test_{in_the_chain,by_itself}
-}
-
-# Likewise an OpenVPN one.
-openvpn_tests() {
-    CHAIN_FIRST_EXIT=openvpn CHAIN_LEAK_REPEATS="${CHAIN_LEAK_REPEATS:-2}" \
-        python -m pytest "${SELECTION[@]}" tests/scenarios/test_{openvpn,leaks,traffic,uplink,secrets}.py
+        "$@"
 }
 
 # Whatever becomes of the tests, that engine ends with them.
@@ -172,8 +168,9 @@ case ${1:-} in
         phase "network tools" tests/lab/tools.sh
         phase "images" python tests/lab/build_images.py
         phase "tests on this machine" native_tests
-        phase "tests with an Xray exit" xray_tests
-        phase "tests with an OpenVPN exit" openvpn_tests
+        phase "tests with an Xray exit" tests_with xray tests/scenarios/test_hops.py \
+            tests/scenarios/test_exit_test.py::test_{in_the_chain,by_itself}
+        phase "tests with an OpenVPN exit" tests_with openvpn
         printf '── so far: %s s\n' "$(seconds "$begin")"
         vm_tests
         ;;
