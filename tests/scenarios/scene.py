@@ -350,8 +350,11 @@ def deaf_providers(world: World) -> Iterator[None]:
 
 
 @contextmanager
-def from_afar(world: World, service: str) -> Iterator[None]:
-    """Let a client reach the host from outside Docker's networks, as real ones do: its address is then seen."""
+def from_afar(world: World, service: str, network: str = "") -> Iterator[None]:
+    """Let a client reach the host from outside Docker's networks, as real ones do: its address is then seen.
+
+    `network`: it has all addresses of that one too.
+    """
     pid = docker("inspect", "-f", "{{.State.Pid}}", world.container(service)).strip()
     host = partial(world.exec, "observer", "ip")
     host("link", "add", "chain-far", "type", "veth", "peer", "name", "far0", "netns", pid)
@@ -362,6 +365,9 @@ def from_afar(world: World, service: str) -> Iterator[None]:
         inside("address", "add", f"{FAR_CLIENT}/30", "dev", "far0")
         inside("link", "set", "far0", "up")
         inside("route", "replace", world.clients_gateway, "via", FAR_HOST, "dev", "far0")
+        if network:
+            inside("route", "replace", "local", network, "dev", "lo")
+            host("route", "add", network, "via", FAR_CLIENT)
         yield
     finally:
         host("link", "delete", "chain-far")

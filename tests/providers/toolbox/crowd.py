@@ -1,8 +1,9 @@
 """Many WireGuard clients in one process, each with a key pair, an address and a socket of its own.
 
 Standard input: a line of JSON with the settings, as `Settings` has them; then a word a line, each answered by a line of
-JSON. `look`: how each client is. `mark`: from now on `back` tells when a client was first answered in a session that is
-newer than this. `rest`: send nothing any more, wait for what is still to be answered, then as `look`.
+JSON. `count`: how many have been answered, and are back. `look`: that, and how each client is. `mark`: from now on
+`back` tells when a client was first answered in a session that is newer than this. `rest`: ask nothing new until all
+answers are there, then as `look`, and go on.
 Each client asks the internet every so often which address it is seen under, by a new flow each time, and at once when
 it has a new session. Times are those of the kernel's monotonic clock, in milliseconds.
 """
@@ -73,15 +74,15 @@ class Client:
         self.channel.bind((own["source"], 0))
         self._endpoint: tuple[str, int] = (settings["endpoint"][0], settings["endpoint"][1])
         self._address, self._host = ipaddress.ip_address(own["address"]).packed, socket.inet_aton(settings["host"])
-        self._interval, self._next, self._eager = settings["interval"], begin, False
+        self.interval, self._next, self._eager = settings["interval"], begin, False
         self._session: peer.Session | None = None
-        self._count = self._answered = 0
+        self._count = self.answered = 0
         self._last = -1
         self._asked: dict[int, float] = {}
         self._ways: list[tuple[str, float]] = []  # addresses outside, each with the time of the first answer there
         self._mark = math.inf
-        self._back: dict[str, Any] | None = None
-        self._moved = 0  # often the server's packets came from elsewhere than ours go to
+        self.back: dict[str, Any] | None = None
+        self._moved = 0  # times that the server's packets came from elsewhere than ours had gone to
 
     @property
     def due(self) -> float:
@@ -117,18 +118,19 @@ class Client:
             self._ask(now)
 
     def mark(self, now: float) -> None:
-        self._mark, self._back = now, None
+        self._mark, self.back = now, None
 
-    def rest(self) -> None:
-        self._next, self._eager = math.inf, False
+    def rest(self, until: float = math.inf) -> None:
+        """Ask nothing more, or nothing until then."""
+        self._next, self._eager = until, False
 
     def told(self) -> dict[str, Any]:
         seen = self.peer
         return {
             "sent": self._count,
-            "answered": self._answered,
+            "answered": self.answered,
             "ways": [[address, round(at * 1e3, 1)] for address, at in self._ways],
-            "back": self._back,
+            "back": self.back,
             "begun": seen.begun,
             "called": seen.answered,
             "cookies": seen.cookies,
@@ -143,13 +145,13 @@ class Client:
         self._count, self._asked[number] = number + 1, now
         port = FIRST_PORT + number % PORTS
         self._send(self.peer.send(now, packet(self._address, self._host, port, b"%d" % number)))
-        self._next = now + (EAGER if self._eager else self._interval)
+        self._next = now + (EAGER if self._eager else self.interval)
 
     def _take(self, now: float, data: bytes) -> None:
         number, _, seen = data.partition(b" seen ")
         if not seen or (asked := self._asked.pop(int(number), None)) is None:
             return
-        self._answered += 1
+        self.answered += 1
         if int(number) > self._last:
             self._last = int(number)
             if not self._ways or self._ways[-1][0] != seen.decode():
@@ -158,9 +160,9 @@ class Client:
         if session is None or asked < session.since:
             return
         if self._eager:
-            self._eager, self._next = False, min(asked + self._interval, self._next + self._interval)
-        if self._back is None and session.since >= self._mark:
-            self._back = {
+            self._eager, self._next = False, min(asked + self.interval, self._next + self.interval)
+        if self.back is None and session.since >= self._mark:
+            self.back = {
                 "at": round(now * 1e3, 1),
                 "session": round(session.since * 1e3, 1),
                 "called": not session.initiator,
@@ -229,19 +231,30 @@ class Crowd:
         elif word == "rest":
             for client in self._clients:
                 client.rest()
-            while any(client.waiting for client in self._clients):
-                self._turn()
-        elif word != "look":
+            while any(client.waiting for client in self._clients) and self._turn():
+                pass
+        elif word not in ("count", "look"):
             return False
-        found = {
+        found: dict[str, Any] = {
             "now": round(now * 1e3, 1),
             "epoch": time.time() * 1e3 - time.monotonic() * 1e3,  # added to these times it gives those of the calendar
             "processor_ms": round(time.process_time() * 1e3, 1),
-            "clients": {client.name: client.told() for client in self._clients},
+            "answered": sum(client.answered > 0 for client in self._clients),
+            "back": sum(client.back is not None for client in self._clients),
         }
+        if word in ("look", "rest"):
+            found["clients"] = {client.name: client.told() for client in self._clients}
+        if word == "rest":
+            self._go_on()
         sys.stdout.write(json.dumps(found) + "\n")
         sys.stdout.flush()
         return True
+
+    def _go_on(self) -> None:
+        """Have all clients ask again, one after the other."""
+        for number, client in enumerate(self._clients):
+            client.rest(time.monotonic() + client.interval * number / len(self._clients))
+            self._replan(number)
 
 
 def main() -> None:
