@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SOURCES = "198.18.64.0/22"
 SUBNET = "10.13.12.0/22"
 KEEPALIVE = 25.0
-PROGRAMS = ("chain.agent", "chain-node", "wireguard-go", "unbound")  # of an entry
+PROGRAMS = ("chain.agent", "chain.node", "wireguard-go", "unbound")  # of an entry
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def _used(chain: Chain, container: str) -> dict[str, float]:
     for pid, arguments in rows:
         stat = chain.world.exec("observer", "cat", f"/proc/{pid}/stat").rpartition(")")[2].split()
         name = next(
-            (word for word in ("chain.agent", "chain-node", "wireguard-go", "unbound") if word in arguments), ""
+            (word for word in ("chain.agent", "chain.node", "wireguard-go", "unbound") if word in arguments), ""
         )
         if name:  # user's and system's time, and those of programs that it ran and that have ended
             found[name] = found.get(name, 0.0) + sum(map(int, stat[11:15])) * tick
