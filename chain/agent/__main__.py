@@ -78,10 +78,12 @@ class Agent:
         now = {name: report for name, report in (reports | self._meanwhile).items() if report is not None}
         self.judge.take_over(state, links, now, dict(question["groups_before"]))
         buckets = dict(self.judge.buckets)
-        await self.clients.place(question["state"], said, question["private_key"], buckets, self._datapath.load)
+        try:
+            await self.clients.place(question["state"], said, question["private_key"], buckets, self._datapath.load)
+        finally:  # those that are called already are to be let alone some time, whatever else failed
+            self.clients.call_lost()
         self.judge.placed()
         self._generation = state.generation
-        await self.clients.call_lost()
         return _encoded(question, {"generation": self._generation, "kept_out": self.clients.kept_out})
 
     async def _status(self, question: Mapping[str, Any]) -> bytes:

@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from chain.agent import aside, choice, endpoints, memory
 from chain.contract import CLIENT_INTERFACE, MARK_TUNNEL, MEMORY_DIR, DesiredState, from_data
 from chain.node import lock, wireguard
-from chain.node.run import CommandError, run
+from chain.node.run import run
 from chain.node.supervise import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from chain.contract import Client
-
 FILE = Path(MEMORY_DIR, "endpoints.json")
 REMEMBER_INTERVAL = 5.0
 CALL_INTERVAL, CALL_SECONDS = 2, 20.0
+CALL_PAUSE = 0.04  # seconds between two looks at who has answered, each of which takes a hundredth
 _AT_ONCE = 200  # clients in one line
 
 
@@ -43,6 +42,7 @@ class Clients:
         self.kept_out: list[str] = []
         self._proxies: tuple[str, ...] = ()  # from whose addresses Docker's own proxy hands clients over
         self._calling: asyncio.Task[None] | None = None
+        self._called: set[str] = set()  # public keys of those that are sent to without need
         self._remembered: dict[str, str] = memory.load(FILE)
 
     async def place(
@@ -58,6 +58,7 @@ class Clients:
         `described`: a state without clients; `said`: one line with them and the keys they share with the entry;
         `load`: of one transaction, in a copy of this process.
         """
+        await self._stop_calling()  # which could let a client in again that goes
         work = partial(_place, described, said, private_key, buckets, load)
         found: list[Placed] = []
         known: dict[tuple[str, int], tuple[str, int]] = {}  # so that each of them is kept but once
@@ -71,18 +72,30 @@ class Clients:
         self.placed, self.kept_out = found, kept_out
         self._proxies = described["front"]["gateway"], described["front"]["address"]
 
-    async def call_lost(self) -> None:
-        """Start handshakes with clients that were there a moment ago, before a restart. Raises aside.WorkError."""
-        if not self._remembered:
-            return
-        called: list[str] = json.loads(await aside.line(partial(_call, self._remembered)))
-        if called:
-            self._calling = asyncio.create_task(self._be_quiet(called))
+    def call_lost(self) -> None:
+        """Begin handshakes with clients that were there a moment ago, before a restart, beside all else."""
+        if self._remembered or self._called:
+            self._calling = asyncio.create_task(self._call())
 
-    async def _be_quiet(self, called: list[str]) -> None:
-        await asyncio.sleep(CALL_SECONDS)
-        known = {client.public_key for client in self.placed}
-        await aside.line(partial(_be_quiet, [key for key in called if key in known]))
+    async def _call(self) -> None:
+        """Call those that are lost, and be quiet again after a while."""
+        try:
+            lost = json.loads(await aside.line(partial(_lost, self._remembered)))
+            self._called |= lost.keys()
+            if lost:
+                log("agent", f"calling {len(lost)} client(s) back")
+                await aside.line(partial(_call, lost))
+            if self._called:
+                await asyncio.sleep(CALL_SECONDS)
+                await aside.line(partial(_be_quiet, self._called))
+                self._called = set()
+        except aside.WorkError as error:  # clients then come back by themselves, a little later
+            log("agent", str(error))
+
+    async def _stop_calling(self) -> None:
+        if self._calling is not None:
+            self._calling.cancel()
+            await asyncio.wait({self._calling})
 
     async def remember(self) -> None:
         """Keep on disk where clients are, for the next start. Raises aside.WorkError."""
@@ -103,11 +116,6 @@ class Clients:
                 self._remembered = found
 
 
-def peer(client: Client, preshared: Mapping[str, str]) -> wireguard.Peer:
-    allowed = frozenset({f"{client.address}/32", f"{client.address6}/128"})
-    return wireguard.Peer(client.public_key, preshared.get(client.name, ""), allowed)
-
-
 def dump() -> str:
     """Give what WireGuard knows of all clients, with the interface's own line first."""
     return run("wg", "show", CLIENT_INTERFACE, "dump", secret=True)
@@ -126,35 +134,37 @@ def _place(
     found = json.loads(said)
     state = from_data(DesiredState, {**described, "clients": found["clients"]})
     preshared = found["preshared"]
-    kept_out = choice.kept_out(state, preshared)
-    out = set(kept_out)
     # First, since a peer that the lock does not know yet is refused.
-    peers = [peer(client, preshared) for client in state.clients if client.name not in out]
+    peers = wireguard.admitted(state.clients, preshared)
     wireguard.synchronise(CLIENT_INTERFACE, private_key, state.port, MARK_TUNNEL, peers)
     marks = choice.client_buckets(state, buckets)
     load(lock.entry_clients(state, marks, choice.by_flow(state, buckets)))
-    yield json.dumps(kept_out).encode()
+    yield json.dumps(choice.kept_out(state, preshared)).encode()
     rows = [(each.name, each.public_key, each.address, each.group, marks[each.name]) for each in state.clients]
     for begin in range(0, len(rows), _AT_ONCE):
         yield json.dumps(rows[begin : begin + _AT_ONCE]).encode()
 
 
-def _call(remembered: dict[str, str]) -> bytes:
-    called = endpoints.lost(dump(), remembered)
-    if called:
-        log("agent", f"calling {len(called)} client(s) back")
-        try:
-            wireguard.call(CLIENT_INTERFACE, called, CALL_INTERVAL)
-        except CommandError as error:  # clients then come back by themselves, a little later
-            log("agent", str(error))
-    return json.dumps(list(called)).encode()
+def _lost(remembered: Mapping[str, str]) -> bytes:
+    return json.dumps(endpoints.lost(dump(), remembered)).encode()
 
 
-def _be_quiet(keys: list[str]) -> None:
-    try:
-        wireguard.be_quiet(CLIENT_INTERFACE, keys)
-    except CommandError as error:  # they go on hearing from the entry every other second
-        log("agent", str(error))
+def _call(lost: Mapping[str, str]) -> None:
+    """Call these, a few at a time."""
+    calls, silent = endpoints.Calls(lost), lost
+    while not calls.over:
+        if batch := calls.due(time.monotonic(), silent):
+            wireguard.call(CLIENT_INTERFACE, batch, CALL_INTERVAL)
+        time.sleep(CALL_PAUSE)
+        silent = endpoints.lost(dump(), lost)
+
+
+def _be_quiet(called: set[str]) -> None:
+    """Send to these only where there is something to send, but for those that are gone."""
+    keys = sorted(called & endpoints.known(dump()))
+    for begin in range(0, len(keys), endpoints.AT_ONCE):
+        wireguard.be_quiet(CLIENT_INTERFACE, keys[begin : begin + endpoints.AT_ONCE])
+        time.sleep(CALL_PAUSE)
 
 
 def _recent(proxies: Collection[str]) -> bytes:

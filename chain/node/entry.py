@@ -28,6 +28,7 @@ from chain.contract import (
     SECRETS_DIR,
     SILENCE,
     STATE_FILE,
+    Client,
     DesiredState,
     ExitReport,
     from_json,
@@ -94,6 +95,7 @@ class Entry:
         self._loaded_lock = ""
         self._applying = asyncio.Lock()
         self._wireguard: Daemon | None = None
+        self._filling: asyncio.Task[None] | None = None
         self._agent: asyncio.subprocess.Process | None = None
         # Here and not with the agent, so that exits do not close when that dies.
         self._reports = Reports("entry", self._heard)
@@ -124,6 +126,7 @@ class Entry:
         log("entry", "locked")
         self._wireguard = await wireguard.create(CLIENT_INTERFACE)
         self._configure_interface()
+        self._filling = asyncio.create_task(self._fill())
         await self._renew_resolvers()
         CONTROL_SOCKET.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve, CONTROL_SOCKET, limit=LINE_LIMIT)
@@ -188,6 +191,16 @@ class Entry:
             ]
         )
         netlink.set_lenient(CLIENT_INTERFACE)
+
+    async def _fill(self) -> None:
+        """Tell WireGuard of the clients while the agent starts, which sees to them from then on."""
+        said = json.loads(self._clients)
+        peers = wireguard.admitted((Client(**each) for each in said["clients"]), said["preshared"])
+        key, port = self._private_key.reveal(), self._state.port
+        try:
+            await wireguard.fill(CLIENT_INTERFACE, key, port, MARK_TUNNEL, peers)
+        except (CommandError, OSError) as error:  # the agent does it then, or says why not
+            log("entry", str(error))
 
     def _load_lock(self) -> None:
         """Load the lock if it is not the one that the kernel has; all exits are closed then."""
@@ -292,6 +305,8 @@ class Entry:
         return True
 
     async def _tell_agent(self) -> dict[str, Any]:
+        if self._filling is not None:  # it could bring back a client that this state has no more
+            await self._filling
         groups = {group.mark: group.name for group in self._state.groups}
         before = self._groups_placed
         # Until it answers, clients may be in these groups or in those.

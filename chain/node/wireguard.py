@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chain.node.run import run, succeeds
+from chain.node.run import CommandError, run, succeeds
 from chain.node.supervise import Daemon, log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_AT_ONCE = 200  # peers in one command line
+    from chain.contract import Client
+
 _START_SECONDS = 30.0  # an emulated machine is slow
 
 
@@ -24,6 +24,23 @@ class Peer:
     public_key: str
     preshared_key: str = field(repr=False)
     allowed: frozenset[str]
+
+    @property
+    def section(self) -> str:
+        return peer(self.public_key, self.preshared_key, sorted(self.allowed))
+
+
+def admitted(clients: Iterable[Client], preshared: Mapping[str, str]) -> list[Peer]:
+    """Give those of these clients that may come in; one that should have a preshared key and has none may not."""
+    return [
+        Peer(
+            client.public_key,
+            preshared.get(client.name, ""),
+            frozenset({f"{client.address}/32", f"{client.address6}/128"}),
+        )
+        for client in clients
+        if client.name in preshared or not client.psk_file
+    ]
 
 
 def config(private_key: str, port: int | None, mark: int, peers: Iterable[str]) -> str:
@@ -63,6 +80,19 @@ async def create(interface: str) -> Daemon | None:
     return daemon
 
 
+async def fill(interface: str, private_key: str, port: int, mark: int, peers: Iterable[Peer]) -> None:
+    """Give a new interface its key and its peers, while other things are done. Raises CommandError.
+
+    A thousand peers take wireguard-go a third of a second.
+    """
+    pipe, nowhere = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    command = ("wg", "setconf", interface, "/dev/stdin")
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=nowhere, stderr=nowhere)
+    await process.communicate(config(private_key, port, mark, (item.section for item in peers)).encode())
+    if process.returncode:
+        raise CommandError("wg setconf failed; its words are withheld, since a secret may be among them")
+
+
 def replace(interface: str, text: str) -> None:
     """Set keys and peers anew; every session ends."""
     run("wg", "setconf", interface, "/dev/stdin", stdin=text, secret=True)
@@ -81,22 +111,21 @@ def synchronise(interface: str, private_key: str, port: int, mark: int, peers: I
 
 
 def call(interface: str, endpoints: Mapping[str, str], keepalive: int) -> None:
-    """Send to these peers, public key → endpoint, every `keepalive` seconds from now on, which starts a handshake."""
-    items = iter(endpoints.items())
-    while part := tuple(itertools.islice(items, _AT_ONCE)):
-        settings = [
-            word
-            for key, endpoint in part
-            for word in ("peer", key, "endpoint", endpoint, "persistent-keepalive", str(keepalive))
-        ]
-        run("wg", "set", interface, *settings)
+    """Send to these peers, public key → endpoint, every `keepalive` seconds from now on, which starts a handshake.
+
+    Not more than a few hundred, since they stand in a command line.
+    """
+    settings = [
+        word
+        for key, endpoint in endpoints.items()
+        for word in ("peer", key, "endpoint", endpoint, "persistent-keepalive", str(keepalive))
+    ]
+    run("wg", "set", interface, *settings)
 
 
 def be_quiet(interface: str, keys: Iterable[str]) -> None:
-    """End what `call` began: packets go only where there is something to send."""
-    items = iter(keys)
-    while part := tuple(itertools.islice(items, _AT_ONCE)):
-        run("wg", "set", interface, *(word for key in part for word in ("peer", key, "persistent-keepalive", "0")))
+    """End what `call` began, for as many: packets go only where there is something to send."""
+    run("wg", "set", interface, *(word for key in keys for word in ("peer", key, "persistent-keepalive", "0")))
 
 
 def difference(dump: str, private_key: str, port: int, mark: int, peers: Iterable[Peer]) -> tuple[str, list[str]]:
@@ -107,11 +136,7 @@ def difference(dump: str, private_key: str, port: int, mark: int, peers: Iterabl
         key, preshared, _, allowed, *_ = line.split("\t")
         present[key] = Peer(key, "" if preshared == "(none)" else preshared, frozenset(allowed.split(",")))
     wanted = {item.public_key: item for item in peers}
-    sections = [
-        peer(item.public_key, item.preshared_key, sorted(item.allowed))
-        for key, item in wanted.items()
-        if present.get(key) != item
-    ]
+    sections = [item.section for key, item in wanted.items() if present.get(key) != item]
     own_key, _, own_port, own_mark = head.split("\t")
     same = (own_key, own_port) == (private_key, str(port)) and int("0" if own_mark == "off" else own_mark, 0) == mark
     if not same:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chain.agent import aside, choice
-from chain.agent.clients import Clients, Placed, peer
+from chain.agent.clients import Clients, Placed
 from chain.agent.failover import Failover
 from chain.contract import Client, to_json
 from chain.node import wireguard
@@ -24,14 +24,6 @@ entry: {endpoint: vpn.example.org}
 exits: {paris: {kind: l2tp, server: 192.0.2.1}}
 """
 MANY = 450
-
-
-def test_a_client_is_a_peer_with_its_addresses_and_perhaps_a_shared_key() -> None:
-    client = Client("phone", "public", "10.13.13.2", "fd00::2", "default", "phone")
-    found = peer(client, {"phone": "shared", "tv": "another"})
-    assert (found.public_key, found.preshared_key) == ("public", "shared")
-    assert found.allowed == {"10.13.13.2/32", "fd00::2/128"}
-    assert peer(client, {}).preshared_key == ""
 
 
 def test_clients_are_placed_by_a_copy_and_only_what_is_shown_comes_back(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from chain.node.wireguard import Peer, config, difference, peer
+from chain.contract import Client
+from chain.node.wireguard import Peer, admitted, config, difference, peer
 
 
 def test_an_entrys_configuration() -> None:
@@ -48,6 +49,15 @@ def test_a_peer_that_is_gone_is_removed_and_one_that_changed_is_set_again() -> N
 def test_a_new_interface_gets_its_key_and_port() -> None:
     text, _ = difference("(none)\t(none)\t0\toff\n", "K=", 51820, 1, [A])
     assert text.startswith("[Interface]\nPrivateKey = K=\nFwMark = 1\nListenPort = 51820\n[Peer]\n")
+
+
+def test_who_lacks_its_preshared_key_is_not_admitted() -> None:
+    clients = (
+        Client("phone", "A=", "10.13.13.2", "fd00::2", "default", psk_file="phone"),
+        Client("laptop", "C=", "10.13.13.4", "fd00::4", "default", psk_file="laptop"),
+        Client("old", "B=", "10.13.13.3", "fd00::3", "default"),
+    )
+    assert admitted(clients, {"phone": "P="}) == [A, Peer("B=", "", frozenset({"10.13.13.3/32", "fd00::3/128"}))]
 
 
 def test_a_peer_does_not_print_its_key() -> None:
