@@ -82,9 +82,12 @@ class Crowd:
     """The program that plays them: tests/providers/toolbox/crowd.py. A context manager."""
 
     def __init__(
-        self, chain: Chain, crowd: list[Member], service: str, *, interval: float, begin_within: float
+        self, chain: Chain, crowd: list[Member], service: str, *, interval: float, begin_within: float, flows: int = 1
     ) -> None:
-        """Each asks the internet every `interval` seconds who it is; the first questions come within some time."""
+        """Each asks the internet every `interval` seconds who it is; the first questions come within some time.
+
+        `flows`: it uses so many in turn. Many make Docker slow, which reads all that the machine knows of connections.
+        """
         world = chain.world
         self.size = len(crowd)
         self._process = subprocess.Popen(
@@ -99,6 +102,7 @@ class Crowd:
             "server": keys.public_key(private),
             "endpoint": [entry["endpoint"], entry["port"]],
             "host": world.site.internet_host,
+            "flows": flows,
             "interval": interval,
             "begin_within": begin_within,
             "keepalive": KEEPALIVE,

@@ -4,8 +4,8 @@ Standard input: a line of JSON with the settings, as `Settings` has them; then a
 JSON. `count`: how many have been answered, and are back. `look`: that, and how each client is. `mark`: from now on
 `back` tells when a client was first answered in a session that is newer than this. `rest`: ask nothing new until all
 answers are there, then as `look`, and go on.
-Each client asks the internet every so often which address it is seen under, by a new flow each time, and at once when
-it has a new session. Times are those of the kernel's monotonic clock, in milliseconds.
+Each client asks the internet every so often which address it is seen under, and at once when it has a new session.
+Times are those of the kernel's monotonic clock, in milliseconds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import noise
 import peer
 
 ECHO_PORT = 7
-FIRST_PORT, PORTS = 1024, 60000  # that the clients send from, one after the other
+FIRST_PORT = 1024  # that the clients send from
 EAGER = 0.25  # seconds between two questions, until the first is answered in a session
 LATE = 2.0  # seconds after which an answer will not come any more
 UDP, IP_HEADER, UDP_HEADER = 17, 20, 8
@@ -38,6 +38,7 @@ class Settings(TypedDict):
     server: str  # its public key
     endpoint: tuple[str, int]
     host: str  # whom all ask
+    flows: int  # of each client, used in turn
     interval: float  # seconds between two questions of a client
     begin_within: float  # seconds, over which their first ones are spread
     keepalive: float
@@ -74,6 +75,7 @@ class Client:
         self.channel.bind((own["source"], 0))
         self._endpoint: tuple[str, int] = (settings["endpoint"][0], settings["endpoint"][1])
         self._address, self._host = ipaddress.ip_address(own["address"]).packed, socket.inet_aton(settings["host"])
+        self._flows = settings["flows"]
         self.interval, self._next, self._eager = settings["interval"], begin, False
         self._session: peer.Session | None = None
         self._count = self.answered = 0
@@ -143,7 +145,7 @@ class Client:
             return
         number = self._count
         self._count, self._asked[number] = number + 1, now
-        port = FIRST_PORT + number % PORTS
+        port = FIRST_PORT + number % self._flows
         self._send(self.peer.send(now, packet(self._address, self._host, port, b"%d" % number)))
         self._next = now + (EAGER if self._eager else self.interval)
 
