@@ -1,6 +1,6 @@
 # The few commands that people type. What they do stands in tests/run.sh, tests/lab and tests/providers/demo.py.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-engines check lab lab-down goldens docs lock sbom bench bench-agent bench-failover bench-verdicts fuzz soak venv
+.PHONY: help demo demo-down test test-engines check lab lab-down goldens docs lock sbom bench bench-agent bench-failover bench-restart bench-verdicts fuzz soak venv
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 23
@@ -49,6 +49,9 @@ bench-verdicts: venv ## how soon faults are noticed and how often by mistake, on
 bench-failover: venv ## break exits under a client's traffic, 300 times in each way, and print how long it was without; REPEATS=20 RTT="0 20 80"
 	@tests/lab/engine.sh && tests/lab/base-image.sh && \
 	.venv/bin/python bench/failover.py --repeats $(or $(REPEATS),300) --rtt $(or $(RTT),0)
+
+bench-restart: venv ## restart the entry under a thousand clients, and print how soon all are back, in Docker's part and ours; REPEATS=10
+	@tests/lab/engine.sh && tests/lab/base-image.sh && .venv/bin/python bench/restart.py --repeats $(or $(REPEATS),10)
 
 fuzz: venv ## change what providers hand out in many small ways, and see that nothing bad comes of it; COUNT=100000, SEED=8
 	@PYTHONPATH=. .venv/bin/python tests/imports/fuzz.py $(or $(COUNT),100000) $(or $(SEED),8)

@@ -65,7 +65,7 @@ check() {
     # Half of it goes beside the other half; what starts the command itself takes a third of the unit tests' time.
     exec {beside}< <(
         try types mypy
-        try "other tests" python -m pytest -q tests/golden tests/errors tests/imports tests/crash "$commands"
+        try "other tests" python -m pytest -q tests/golden tests/errors tests/imports tests/providers tests/crash "$commands"
         printf '%s' "${#FAILED[@]}"
     )
     try style ruff check

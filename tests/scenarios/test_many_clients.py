@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -67,9 +65,7 @@ def many(chain: Chain, world: World) -> Iterator[list[Member]]:
     usual, made = chain.file.read_text(), members(CLIENTS)
     try:
         admit(chain, made, THREE_TO_ONE)
-        began = time.monotonic()
         chain.up()
-        sys.stdout.write(f"`chain up` with {CLIENTS} more clients: {time.monotonic() - began:.1f} s\n")
         with from_afar(world, SERVICE, SOURCES):
             yield made
     finally:
