@@ -174,20 +174,21 @@ class Restart:
         )
 
 
-def remembered(chain: Chain) -> int:
-    """Count the clients whose place the entry has on its disk."""
+def remembered(chain: Chain) -> set[str]:
+    """Give where its clients are, as the entry has it on its disk."""
     text = docker("exec", chain.container("entry"), "cat", f"{MEMORY_DIR}/endpoints.json", check=False)
-    return len(json.loads(text)) if text else 0
+    return set(json.loads(text).values()) if text else set()
 
 
-def restart_entry(chain: Chain, crowd: Crowd, patience: float = 1.0) -> Restart:
+def restart_entry(chain: Chain, crowd: Crowd) -> Restart:
     """Have Docker restart the entry once it knows where all clients are; wait until all are answered again."""
     entry = chain.container("entry")
-    eventually(lambda: remembered(chain) == crowd.size, 60 * patience, "the entry remembers all clients")
+    places = {client["endpoint"] for client in crowd.ask("look")["clients"].values()}
+    eventually(lambda: remembered(chain) == places, 60, "the entry remembers where all clients are")
     before, asked = crowd.ask("look"), time.time() * 1e3
     marked = crowd.ask("mark")
     docker("restart", entry)
-    found = crowd.all_are("back", 30 * patience)
+    found = crowd.all_are("back", 30)
     state = json.loads(docker("inspect", "-f", "{{json .State}}", entry))
     backs = [client["back"] for client in found["clients"].values()]
 

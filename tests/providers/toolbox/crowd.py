@@ -129,6 +129,7 @@ class Client:
     def told(self) -> dict[str, Any]:
         seen = self.peer
         return {
+            "endpoint": ":".join(map(str, self.channel.getsockname())),
             "sent": self._count,
             "answered": self.answered,
             "ways": [[address, round(at * 1e3, 1)] for address, at in self._ways],
