@@ -60,7 +60,7 @@ AGENT_PATIENCE = 30.0  # seconds that it may take for an answer, on a slow machi
 def clients_line(state: DesiredState) -> bytes:
     """Give all clients, with the keys they share with the entry, as the agent is told of them.
 
-    The supervisor only hands it on: it holds up no report, and takes little room.
+    Once it has filled WireGuard the supervisor only hands it on: it holds up no report, and takes little room.
     """
     return json.dumps({"clients": [vars(each) for each in state.clients], "preshared": preshared_keys(state)}).encode()
 
