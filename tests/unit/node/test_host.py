@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,9 +11,7 @@ from chain.node import host
 from chain.node.host import Network, Route
 from chain.node.run import CommandError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+IMAGES = Path(__file__).parents[3] / "images"  # of the entry, and of exits
 # Those of a server with a LAN and a second provider.
 ROUTES = [
     Route("", "eth1", 200, 0),
@@ -104,3 +103,9 @@ def test_all_facts_are_gathered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (found.uplink_device, found.uplink_mtu, found.ip_forward) == ("eth0", 1492, 1)
     assert (found.rp_filter, found.conntrack_max, found.conntrack_count) == ({"all": 2}, 262144, None)
     assert (found.firewalls, found.udp_ports) == ((), (53, 51820))
+
+
+@pytest.mark.parametrize("image", sorted(path.parent.name for path in IMAGES.glob("e*/Dockerfile")))
+def test_any_image_can_have_a_look(image: str) -> None:
+    """Whichever is there is used, since a look is no reason to build another one."""
+    assert " python3-pyroute2 " in (IMAGES / image / "Dockerfile").read_text()
