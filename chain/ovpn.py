@@ -224,6 +224,7 @@ _IGNORED = {
     ),
     **dict.fromkeys(("setenv", "setenv-safe"), _NO_SCRIPTS),
     **dict.fromkeys(("echo", "parameter"), "it is for programs that show it to somebody"),
+    "script-security": "no program is started, whatever it allows",
     "dh": "it is a server's",
     "keysize": "the cipher's name says it, and today's OpenVPN has it no more",
     "ncp-disable": "today's OpenVPN always agrees with the server upon a cipher; that of `cipher` is offered too",
@@ -248,7 +249,6 @@ _REFUSED = {
         ),
         _PROGRAM,
     ),
-    "script-security": "it allows programs to be run; none is, so take the line out",
     **dict.fromkeys(("plugin", "engine", "providers", "pkcs11-providers"), _CODE),
     **dict.fromkeys(
         (
@@ -314,6 +314,17 @@ _REFUSED = {
     "keying-material-exporter": _NO_SCRIPTS,
     "proto-force": "choose by `remote` and `proto`, or leave out those that are not to be used",
     "gremlin": "it loses packets, for tests of OpenVPN",
+}
+
+# What to do about some of these, beside taking them out.
+_RESOLVERS = (
+    "if it only sets resolvers, take the line out: here none has to be set; files for routers or Android have none"
+)
+_INSTEAD = {
+    "up": _RESOLVERS,
+    "down": _RESOLVERS,
+    "pkcs12": "take the file with everything in it (in pfSense and OPNsense: Inline Configurations)",
+    "static-challenge": "ask for a profile that needs no code (in Access Server: one for autologin)",
 }
 
 # Of what a server pushes, that which is taken and can be done without: a file may say that it is not.
@@ -416,6 +427,7 @@ class _Reader:
         self._connections: list[Remote] = []
         self._place = _Place()
         self._skippable: set[str] = set()
+        self._refused: set[str] = set()
         self._pulls = self._tls = self._login = self._shuffled = self._prefixed = False
         self._taps = False
         self._credentials: tuple[str, str] | None = None
@@ -527,10 +539,7 @@ class _Reader:
         elif name in PASSED:
             self._pass(number, name, rest)
         elif name in _REFUSED:
-            if name == "script-security" and rest in (["0"], ["1"]):
-                self._note(number, name, _CHAIN)
-            else:
-                self._refuse(number, name)
+            self._refuse(number, name)
         elif name in _IGNORED:
             self._note(number, name, _IGNORED[name])
         elif name in self._skippable:
@@ -763,7 +772,7 @@ class _Reader:
             self._fault(0, "it names no server that can be reached", hint)
         have = {*self._blocks, *self._files}
         passed = {name for name, *_ in self._directives}
-        if "ca" not in have and not {"peer-fingerprint"} & (have | passed):
+        if "ca" not in have and not {"peer-fingerprint"} & (have | passed) and not self._refused & {"pkcs12"}:
             self._fault(
                 0, "nothing says how the server is known: `ca` is missing", "copy <ca> from the provider's file"
             )
@@ -783,9 +792,9 @@ class _Reader:
         self._faults.append(Fault(line, what, hint))
 
     def _refuse(self, line: int, name: str) -> None:
-        self._fault(
-            line, f"`{name}` is refused: {_REFUSED[name]}", "take the line out, or ask the provider for another file"
-        )
+        self._refused.add(name)
+        hint = _INSTEAD.get(name, "take the line out, or ask the provider for another file")
+        self._fault(line, f"`{name}` is refused: {_REFUSED[name]}", hint)
 
     def _note(self, line: int, name: str, why: str) -> None:
         self._notes.append(Note(line, name, why))

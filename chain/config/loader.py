@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from chain.config.models import NAME_RULES, Config, ExitConfig, SecretFile
+from chain.config.models import FORMS, NAME_RULES, Config, ExitConfig, SecretFile
 from chain.errors import ChainError, ExitCode, Problem
 from chain.secret import read_regular
 
@@ -316,10 +316,8 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], prefix: str) -> Probl
             what, hint = "unknown key", _nearest(path[-1], _fields_at(model, path[:-1]))
         case "missing":
             what = "this is missing"
-        case "string_pattern_mismatch" if context["pattern"] in NAME_RULES:
-            what, hint = "not a name", f"a name has {NAME_RULES[context['pattern']]}"
         case "string_pattern_mismatch":
-            what = "it has characters that can't stand here"
+            what, hint = _misspelt(context["pattern"], hint)
         case "model_type" if context["class_name"] == SecretFile.__name__:
             what = "a secret does not stand in this file"
             hint = "write it to a file of its own; `{file: …}` names one with an unusual name"
@@ -327,12 +325,23 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], prefix: str) -> Probl
             what = "this must be a mapping"
         case "string_type":
             what, hint = "this must be a text", "put it in quotes; YAML reads `no`, `on` and 12 as something else"
+        case "list_type":
+            what, hint = "this must be a list", "write it as [ … ], even where it has but one thing in it"
         case "too_short":
             what = "it is empty"
         case _:
             what = detail["msg"].removeprefix("Value error, ").replace("Input should be", "this must be", 1)
             what = what[:1].lower() + what[1:]
     return Problem(where, what, hint)
+
+
+def _misspelt(pattern: str, hint: str) -> tuple[str, str]:
+    """Say that a text has not the form it must have, and what that is; `hint` where there is no word for it."""
+    if pattern in NAME_RULES:
+        return "not a name", f"a name has {NAME_RULES[pattern]}"
+    if pattern in FORMS:
+        return "this is not written as it has to be", FORMS[pattern]
+    return "it has characters that can't stand here", hint
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> Iterable[str]:

@@ -94,10 +94,20 @@ Network4 = Annotated[IPv4Network, BeforeValidator(_network)]
 Host = Annotated[str, AfterValidator(_host)]
 Server = Annotated[str, AfterValidator(_host), AfterValidator(_server)]
 Duration = Annotated[str, StringConstraints(pattern=_DURATION.pattern)]
-Milliseconds = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}(ms|s)$")]
+_MILLISECONDS = r"^[1-9][0-9]{0,5}(ms|s)$"
+Milliseconds = Annotated[str, StringConstraints(pattern=_MILLISECONDS)]
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _DAY, _TIME = f"({'|'.join(DAYS)})", "([01][0-9]|2[0-3]):[0-5][0-9]"
-TimeOfWeek = Annotated[str, StringConstraints(pattern=f"^({_DAY}(,{_DAY})* )?{_TIME}-{_TIME}$")]
+_TIME_OF_WEEK = f"^({_DAY}(,{_DAY})* )?{_TIME}-{_TIME}$"
+TimeOfWeek = Annotated[str, StringConstraints(pattern=_TIME_OF_WEEK)]
+_FAIL_BACK = rf"^(never|when-better|{_DURATION.pattern.strip('^$')})$"
+# Forms that a text must have, as its writer is told.
+FORMS = {
+    _DURATION.pattern: "a number and s, m or h, such as 45s",
+    _MILLISECONDS: "a number and ms or s, such as 120ms",
+    _TIME_OF_WEEK: f"hours and minutes in UTC, such as 03:00-04:30, or Sat,Sun 23:00-01:00; days are {', '.join(DAYS)}",
+    _FAIL_BACK: "never, when-better, or a number and s, m or h, such as 60s",
+}
 PublicKey = Annotated[str, AfterValidator(_key), Field(json_schema_extra={"pattern": f"^{_KEY.pattern}$"})]
 
 
@@ -284,7 +294,12 @@ class ExitConfig(Model):
         return self
 
 
-FailBack = Literal["never", "when-better"] | Duration
+# A bare number is read as a text, so that it is told what it lacks.
+FailBack = Annotated[
+    str,
+    StringConstraints(pattern=_FAIL_BACK),
+    BeforeValidator(lambda given: str(given) if type(given) is int else given),
+]
 
 
 class GroupConfig(Model):

@@ -150,7 +150,6 @@ def test_credentials_may_stand_in_it() -> None:
         ("--tls-verify x", "`tls-verify` is refused: it runs a program"),
         ("setenv opt up x", "`up` is refused: it runs a program"),
         ("iproute /bin/x", "`iproute` is refused: it runs a program"),
-        ("script-security 2", "`script-security` is refused"),
         ("plugin x.so", "`plugin` is refused: it loads code"),
         ("providers legacy", "`providers` is refused: it loads code"),
         ("management 127.0.0.1 7505", "`management` is refused: it opens a socket"),
