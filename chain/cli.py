@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from chain.api.importing import Outcome
     from chain.api.load import Loaded
+    from chain.api.progress import Progress
     from chain.api.project import Project
     from chain.engine.connection import Engine
     from chain.plan import Step
@@ -489,7 +490,7 @@ def client_add(
 ) -> None:
     """Make a client's keys, print its configuration, and let it in at once; the others' traffic flows on."""
     from chain.api import clients
-    from chain.api.apply import apply_if_running, check_applicable
+    from chain.api.apply import check_applicable
 
     project, engine = _project(file), _engine()
     check_applicable(project, engine, group)
@@ -501,12 +502,23 @@ def client_add(
     except OSError as error:  # nobody reads any more, or the disk is full; it comes in all the same
         what = f"its configuration could not be printed: {error.strerror}"
         unprinted = [Problem(f"client {name}", what, f"`chain client show {name}` prints it again")]
-    warnings = apply_if_running(project, engine, progress)
+    written = Problem(f"client {name}", "it is in chain.yaml all the same", "`chain up` lets it in")
+    warnings = _apply(project, engine, progress, written)
     if unprinted:
         raise ChainError([*unprinted, *(warnings or ())])
     if warnings is None:
         typer.echo("The chain is not running; `chain up` lets this client in.", err=True)
     _warn(warnings)
+
+
+def _apply(project: Project, engine: Engine, progress: Progress, written: Problem) -> list[Problem] | None:
+    """Have a running entry take the clients. Raises ChainError, which tells too what is `written` already."""
+    from chain.api.apply import apply_if_running
+
+    try:
+        return apply_if_running(project, engine, progress)
+    except ChainError as error:
+        raise ChainError([*error.problems, written], error.code, detail=error.detail) from error
 
 
 @client_app.command("list")
@@ -548,13 +560,15 @@ def client_remove(
 ) -> None:
     """Keep a client out from now on, and forget its keys."""
     from chain.api import clients
-    from chain.api.apply import apply_if_running, check_applicable
+    from chain.api.apply import check_applicable
 
     project, engine = _project(file), _engine()
     check_applicable(project, engine, None)
     progress = Terminal()
     clients.remove(project, engine, name, progress)
-    warnings = apply_if_running(project, engine, progress)
+    hint = "the same command, or `chain up`, keeps it out of a chain that runs"
+    written = Problem(f"client {name}", "it is out of chain.yaml all the same", hint)
+    warnings = _apply(project, engine, progress, written)
     clients.forget(project, engine, name, progress)
     typer.echo(f"Removed {name}." + (" The chain is not running." if warnings is None else ""))
     _warn(warnings)
