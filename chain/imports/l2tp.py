@@ -41,6 +41,7 @@ _KEY = (
         "presharedkey",
         "presharekey",
         "presharedkeypsk",
+        "ipsecpresharedkeypsk",
         "pskpresharedkey",
         "ipsecpsk",
         "ipseckey",
@@ -86,6 +87,7 @@ _TYPES = ("pptp", "sstp", "ikev2", "openvpn", "wireguard", "anyconnect", "xauth"
 _SEPARATOR = re.compile("[:=\N{FULLWIDTH COLON}\t|]")
 _DECORATION = SPACES + "-=*_#>"
 _NO_LETTERS = re.compile("[^a-z0-9]+")
+_POLITE = re.compile("^(your|the|my)|is$")  # around a label, as in: Your password is
 _NUMBER = re.compile("[0-9]{1,5}")
 
 
@@ -128,7 +130,7 @@ def _labelled(line: str) -> tuple[str, str]:
         return "", ""
     label = _NO_LETTERS.sub("", line[: found.start()].lower())
     value = line[found.end() :].strip(SPACES)
-    return _LABELS.get(label, ""), value
+    return _LABELS.get(label) or _LABELS.get(_POLITE.sub("", label), ""), value
 
 
 def _exit(reading: Reading, values: Mapping[str, str]) -> Imported:
