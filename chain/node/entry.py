@@ -347,21 +347,26 @@ class Entry:
         """Take what an agent says, until it ends: answers, events, and which exits are needed."""
         if agent.stdout is None:
             return
-        # One that says what it should not answers nobody any more, and is ended for that.
-        with contextlib.suppress(OSError, ValueError):
+        try:
             while line := await agent.stdout.readline():
                 self._answered_at = time.monotonic()
-                said: dict[str, Any] = json.loads(line)
-                if "event" in said:
-                    self._told += 1
-                    self._events.append({"number": self._told, **said["event"]})
-                elif "needed" in said:
-                    self._reports.need(frozenset(said["needed"]))
-                # An answer that came too late for its question is nobody's.
-                elif said.pop("id", None) == self._questions and self._awaited and not self._awaited.done():
-                    self._awaited.set_result(said)
-        if self._awaited and not self._awaited.done():
-            self._awaited.set_exception(RuntimeError("the agent ended while it was asked"))
+                self._take(json.loads(line))
+        except (OSError, ValueError) as error:
+            # One that says what it should not answers nobody any more, and is ended for that.
+            log("entry", f"the agent can't be understood: {error}")
+        finally:  # also when a program that outlives it holds its output open, and this is cancelled
+            if self._awaited and not self._awaited.done():
+                self._awaited.set_exception(RuntimeError("the agent ended while it was asked"))
+
+    def _take(self, said: dict[str, Any]) -> None:
+        if "event" in said:
+            self._told += 1
+            self._events.append({"number": self._told, **said["event"]})
+        elif "needed" in said:
+            self._reports.need(frozenset(said["needed"]))
+        # An answer that came too late for its question is nobody's.
+        elif said.pop("id", None) == self._questions and self._awaited and not self._awaited.done():
+            self._awaited.set_result(said)
 
     # Exits
 
