@@ -1,6 +1,6 @@
 # The few commands that people type. What they do stands in tests/run.sh, tests/lab and tests/providers/demo.py.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-engines check lab lab-down goldens docs lock sbom bench bench-agent bench-failover bench-restart bench-verdicts fuzz soak venv
+.PHONY: help demo demo-down test test-engines check lab lab-down goldens docs lock sbom bench bench-agent bench-failover bench-restart bench-switch bench-verdicts fuzz soak venv
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 23
@@ -46,9 +46,13 @@ bench-agent: venv ## measure the entry's agent with 100 exits and 10,000 clients
 bench-verdicts: venv ## how soon faults are noticed and how often by mistake, on a simulated clock; WRITE=1 puts it into docs/
 	@nice .venv/bin/python bench/verdicts.py $(if $(WRITE),--write)
 
-bench-failover: venv ## break exits under a client's traffic, 300 times in each way, and print how long it was without; REPEATS=20 RTT="0 20 80"
+bench-failover: venv ## break exits under a client's traffic, 300 times in each way, and print how long it was without; goes on where it was; REPEATS=20 RTT="0 20 80" IDLE=500 MINUTES=60 WRITE=1 VM=1
+	@tests/run.sh failover --repeats $(or $(REPEATS),300) --rtt $(or $(RTT),0) --minutes $(or $(MINUTES),600) \
+	  $(if $(IDLE),--idle $(IDLE)) $(if $(WRITE),--write)
+
+bench-switch: venv ## switch, drain and go back under 10,000 packets a second, and print what clients lost; SECONDS=60 RATE=10000
 	@tests/lab/engine.sh && tests/lab/base-image.sh && \
-	.venv/bin/python bench/failover.py --repeats $(or $(REPEATS),300) --rtt $(or $(RTT),0)
+	.venv/bin/python bench/switches.py --seconds $(or $(SECONDS),60) --rate $(or $(RATE),10000)
 
 bench-restart: venv ## restart the entry under a thousand clients, and print how soon all are back, in Docker's part and ours; REPEATS=10
 	@tests/lab/engine.sh && tests/lab/base-image.sh && .venv/bin/python bench/restart.py --repeats $(or $(REPEATS),10)

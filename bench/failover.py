@@ -4,6 +4,8 @@ Two exits stand in for each other; whichever is used is broken next. A client se
 fault, a new flow every 10 ms, and holds idle TCP connections. A gap begins when the first packet is sent that will not
 be answered, and ends when the stream and a new flow are both answered again. Each packet of the client holds a token,
 which is looked for on every interface of the machine.
+
+What was measured is kept, so that a run that was ended goes on where it was; other code begins anew.
 """
 
 from __future__ import annotations
@@ -12,14 +14,15 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests" / "providers"), str(CHECKOUT / "tests" / "scenarios")]
@@ -29,31 +32,35 @@ if lab := os.environ.get("CHAIN_LAB_HOST"):
 from faults import dropping, dropping_rules, kill_program, uplinks_end  # noqa: E402 - the folders are put on the path above
 from gaps import Stopwatch  # noqa: E402
 from ground import here  # noqa: E402
+from kept import Log, log_of  # noqa: E402
 from leftovers import alone, place, remove_leftovers  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
-from scene import Capture, Chain, capturing, exit_at, new_token  # noqa: E402
+from scene import Chain, capturing, exit_at, new_token  # noqa: E402
 from world import WIREGUARD_PORT, World, docker, eventually  # noqa: E402
 
 from chain.api.project import write_atomic  # noqa: E402
 from chain.engine.connection import Engine  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
+    from types import TracebackType
 
     from ground import Ground
     from world import Provider
 
 RESULTS = CHECKOUT / "bench" / "results" / "failover.json"
-RATE, IDLE = 1000, 20
-IN_LAB_RATE, IN_LAB_IDLE = 50, 5  # emulated, a packet takes milliseconds of both processors
+RATE, IDLE, FLOWS = 1000, 20, 100
+IN_LAB_RATE, IN_LAB_IDLE, IN_LAB_FLOWS = 50, 5, 20  # emulated, a packet takes milliseconds of both processors
 RELAY_PORT = 51901
 DAEMONS = {"wireguard": "wireguard-go", "xray": "xray", "l2tp": "pppd"}
 # Low, since one fault follows the other: the usual value is 10 s.
-SETTINGS = {"hold_down": "200ms"}
-SETTLE_SECONDS = 1.2  # for resets to arrive, and for late answers
-CALM_SECONDS = 1.0  # with all well, before the next fault
+SETTINGS = {"hold_down": "10ms"}
+SETTLE_SECONDS = 1.5  # for resets to arrive, and answers; when all have, the next fault is due
+LOOK_SECONDS = 0.1  # between two looks at the client's program meanwhile
+CALM_SECONDS = 0.6  # with all well, before the next fault
+BATCH = 20  # faults under one capture
 
 console = Console(highlight=False)
 
@@ -78,14 +85,20 @@ class Site:
 
 @contextmanager
 def exit_killed(site: Site) -> Iterator[None]:
-    site.chain.kill(f"exit-{site.exit}")
+    """Kill its first process; then start it at once, for the engine waits longer before each start of many."""
+    container = site.container
+    docker("kill", container)
     yield
+    docker("start", container)
 
 
 @contextmanager
 def daemon_killed(site: Site) -> Iterator[None]:
-    kill_program(site.container, DAEMONS[site.chain.exits[site.exit]["kind"]], site.world)
+    """Kill the tunnel's program; then start the exit anew, for it waits longer before each dial of many."""
+    container = site.container
+    kill_program(container, DAEMONS[site.chain.exits[site.exit]["kind"]], site.world)
     yield
+    docker("restart", "-t", "0", container)
 
 
 @contextmanager
@@ -160,41 +173,88 @@ FAULTS: dict[str, Callable[[Site], Any]] = {
 SILENT = ("black hole", "one-way loss, outward", "one-way loss, back", "internet gone, tunnel stands", "slow death")
 
 
-@dataclass
-class Figures:
-    """Of one kind of fault. Times in milliseconds."""
+class Entry:
+    """The entry's runtime, asked by one process that stays, which takes milliseconds. A context manager."""
 
-    blackouts: list[float] = field(default_factory=list)
-    resets: list[float] = field(default_factory=list)  # since the fault was felt
-    after_verdict: list[float] = field(default_factory=list)  # resets, since the exit was judged dead
-    trips: list[float] = field(default_factory=list)  # to the internet and back, before the fault
-    calm: float = 0.0  # the longest gap without a fault
-    lost: int = 0
-    missed: int = 0  # faults of which no gap was seen
-    kept: int = 0  # connections that should have been reset, and were not
-    false_switches: int = 0
+    PROGRAM = (
+        "import json, sys\nfrom chain.node.control import ask\n"
+        "for line in sys.stdin: print(json.dumps(ask(json.loads(line))), flush=True)"
+    )
 
-    def take_calm(self, look: dict[str, Any]) -> None:
-        """Add what was seen before a fault."""
-        gaps = [*look["stream"]["gaps"], *look["flows"]["gaps"]]
-        self.calm = max(self.calm, *(gap["until"] - gap["from"] for gap in gaps), 0.0)
-        if look["stream"]["median_ms"]:
-            self.trips.append(look["stream"]["median_ms"])
+    def __init__(self, chain: Chain) -> None:
+        self._process = subprocess.Popen(
+            ["docker", "exec", "-i", chain.container("entry"), "python3", "-c", self.PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
-    def take(self, look: dict[str, Any], idle_before: int, dead_at: float | None) -> None:
-        """Add what one fault did. `dead_at`: when the exit was judged dead, in milliseconds of the calendar."""
-        gaps = [*look["stream"]["gaps"], *look["flows"]["gaps"]]
-        if not gaps:
-            self.missed += 1
-            return
-        begin = min(gap["from"] for gap in gaps)
-        self.blackouts.append(max(gap["until"] for gap in gaps) - begin)
-        self.lost += int(sum(gap["lost"] for gap in look["stream"]["gaps"]))
-        resets = sorted(each["reset"] for each in look["resets"])[:idle_before]
-        self.resets += [each - begin for each in resets]
-        self.kept += idle_before - len(resets)
-        if dead_at is not None:
-            self.after_verdict += [each + look["epoch"] - dead_at for each in resets]
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate(timeout=60)  # closes its input, at which it ends
+
+    def ask(self, verb: str, **fields: object) -> dict[str, Any]:
+        """Give the answer; an empty object instead of an error. Raises RuntimeError when the process has ended."""
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("no input, or no output")
+        self._process.stdin.write(json.dumps({"verb": verb, **fields}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the entry is gone")
+        found: dict[str, Any] = json.loads(line)
+        return {} if "error" in found else found
+
+    def used(self) -> str | None:
+        """Name the group's exit."""
+        return next((group["exit"] for group in self.ask("status").get("groups", ())), None)
+
+    def all_is_well(self, wanted: str | None) -> str | None:
+        """Name the exit that is used, when both are good. `wanted`: only when it is this one."""
+        found = self.ask("status")
+        used = next((group["exit"] for group in found.get("groups", ())), None)
+        well = used and all(each.get("health") == "good" for each in found["exits"])
+        return used if well and wanted in (None, used) else None
+
+    def judged_dead_at(self, exit_: str, since: int) -> tuple[float | None, int]:
+        """Give when the exit was judged dead since that event, in milliseconds of the calendar; and the last event."""
+        events = self.ask("events", since=since).get("events", ())
+        dead = [
+            each["time"] * 1e3
+            for each in events
+            if each["event"] == "exit" and each["exit"] == exit_ and each["target"] == "dead"
+        ]
+        return next(iter(dead), None), max((each["number"] for each in events), default=since)
+
+
+def gaps_in(looks: list[dict[str, Any]]) -> list[dict[str, float]]:
+    return [gap for look in looks for series in ("stream", "flows") for gap in look[series]["gaps"]]
+
+
+def calm_figures(look: dict[str, Any]) -> dict[str, Any]:
+    """Give what a look before a fault says, in milliseconds: the longest gap, and the time to the internet and back."""
+    longest = max((gap["until"] - gap["from"] for gap in gaps_in([look])), default=0.0)
+    return {"calm": longest, "trip": look["stream"]["median_ms"]}
+
+
+def fault_figures(looks: list[dict[str, Any]], idle_before: int, dead_at: float | None) -> dict[str, Any]:
+    """Give what one fault did, in milliseconds. `dead_at`: when the exit was judged dead, by the calendar."""
+    gaps = gaps_in(looks)
+    if not gaps:
+        return {"missed": True}
+    begin = min(gap["from"] for gap in gaps)
+    resets = sorted(each["reset"] for look in looks for each in look["resets"])[:idle_before]
+    return {
+        "blackout": max(gap["until"] for gap in gaps) - begin,
+        "lost": int(sum(gap["lost"] for look in looks for gap in look["stream"]["gaps"])),
+        "resets": [each - begin for each in resets],  # since the fault was felt
+        "after_verdict": [] if dead_at is None else [each + looks[0]["epoch"] - dead_at for each in resets],
+        "kept": idle_before - len(resets),  # connections that should have been reset, and were not
+    }
 
 
 def percentile(values: list[float], share: float) -> float | None:
@@ -202,68 +262,46 @@ def percentile(values: list[float], share: float) -> float | None:
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 1) if ordered else None
 
 
-def summary(name: str, where: str, figures: Figures, capture: Capture, allowed: set[str]) -> dict[str, Any]:
-    """Give one row, in the form of bench/results/failover.json."""
-    return {
-        "fault": name,
-        "where": where,
-        "rtt_ms": round(statistics.median(figures.trips), 1) if figures.trips else None,
-        "n": len(figures.blackouts),
-        "missed": figures.missed,
-        "blackout_ms": {
-            "p50": percentile(figures.blackouts, 0.5),
-            "p99": percentile(figures.blackouts, 0.99),
-            "max": percentile(figures.blackouts, 1.0),
-        },
-        "calm_gap_ms": round(figures.calm, 1),
-        "lost": figures.lost,
-        "leaked": sum(capture.outside(allowed).values()) + capture.dropped,
-        "reset_ms": {"p50": percentile(figures.resets, 0.5), "p99": percentile(figures.resets, 0.99)},
-        "reset_after_verdict_ms": {
-            "p50": percentile(figures.after_verdict, 0.5),
-            "p99": percentile(figures.after_verdict, 0.99),
-        },
-        "connections": len(figures.resets) + figures.kept,
-        "not_reset": figures.kept,
-        "false_switches": figures.false_switches,
-        "positive_control_seen": bool(capture.seen),
-    }
-
-
-def entry_of(chain: Chain, *question: str) -> dict[str, Any]:
-    """Ask the entry itself, which is quicker than the whole command; an empty object while it can't be asked."""
-    text = docker("exec", chain.container("entry"), "chain-node", *question, check=False)
-    found: dict[str, Any] = json.loads(text) if text.startswith("{") else {}
-    return {} if "error" in found else found
-
-
-def status_of(chain: Chain) -> tuple[str | None, dict[str, Any]]:
-    """Give the group's exit, and each exit's status."""
-    found = entry_of(chain, "status")
-    exits = {each["name"]: each for each in found.get("exits", ())}
-    return next((group["exit"] for group in found.get("groups", ())), None), exits
-
-
-def all_is_well(chain: Chain, wanted: str | None) -> str | None:
-    """Give the exit that is used, when both are good. `wanted`: only when it is this one."""
-    used, exits = status_of(chain)
-    well = used and all(each.get("health") == "good" for each in exits.values())
-    return used if well and wanted in (None, used) else None
-
-
-def another_is_used(site: Site) -> bool:
-    return status_of(site.chain)[0] not in (site.exit, None)
-
-
-def judged_dead_at(site: Site, since: int) -> tuple[float | None, int]:
-    """Give when the exit was judged dead since that event, in milliseconds of the calendar; and the last event."""
-    events = entry_of(site.chain, "events", str(since)).get("events", ())
-    dead = [
-        each["time"] * 1e3
-        for each in events
-        if each["event"] == "exit" and each["exit"] == site.exit and each["target"] == "dead"
+def rows_of(log: Log, where: str) -> list[dict[str, Any]]:
+    """Give the table, in the form of bench/results/failover.json: by how much the way was longer, then by fault."""
+    order = [*FAULTS]
+    found = {(line["added_ms"], order.index(line["fault"])) for line in log.lines}
+    return [
+        row_of([line for line in log.lines if (line["added_ms"], line["fault"]) == (added, order[fault])], where)
+        for added, fault in sorted(found)
     ]
-    return next(iter(dead), None), max((each["number"] for each in events), default=since)
+
+
+def row_of(lines: list[dict[str, Any]], where: str) -> dict[str, Any]:
+    events = [line for line in lines if "event" in line]
+    felt = [line for line in events if not line.get("missed")]
+    captures = [line for line in lines if "leaked" in line]
+    blackouts = [line["blackout"] for line in felt]
+    resets = [each for line in felt for each in line["resets"]]
+    after_verdict = [each for line in felt for each in line["after_verdict"]]
+    trips = [line["trip"] for line in events if line["trip"]]
+    return {
+        "fault": lines[0]["fault"],
+        "where": where,
+        "added_ms": lines[0]["added_ms"],
+        "rtt_ms": round(statistics.median(trips), 1) if trips else None,
+        "n": len(felt),
+        "missed": len(events) - len(felt),
+        "blackout_ms": {
+            "p50": percentile(blackouts, 0.5),
+            "p99": percentile(blackouts, 0.99),
+            "max": percentile(blackouts, 1.0),
+        },
+        "calm_gap_ms": round(max(line["calm"] for line in events), 1),
+        "lost": sum(line["lost"] for line in felt),
+        "leaked": sum(line["leaked"] for line in captures),
+        "reset_ms": {"p50": percentile(resets, 0.5), "p99": percentile(resets, 0.99)},
+        "reset_after_verdict_ms": {"p50": percentile(after_verdict, 0.5), "p99": percentile(after_verdict, 0.99)},
+        "connections": len(resets) + sum(line["kept"] for line in felt),
+        "not_reset": sum(line["kept"] for line in felt),
+        "false_switches": sum(line["false_switch"] for line in events),
+        "positive_control_seen": all(line["seen"] for line in captures),
+    }
 
 
 @dataclass
@@ -276,32 +314,54 @@ class Run:
     always: str | None  # the exit that every fault hits; None: the one that is used
     rate: int
     idle: int
+    added_ms: int
 
-    def measure(self, name: str, repeats: int) -> dict[str, Any]:
-        """Break exits so many times in one way."""
-        world, patience = self.chain.world, self.ground.patience
-        figures, token = Figures(), new_token()
+    def batch(self, name: str, count: int) -> list[dict[str, Any]]:
+        """Break exits so many times in one way, under one capture; give a line for each, and one of the capture."""
+        world, token = self.chain.world, new_token()
         internet = docker("network", "inspect", "-f", "{{.Id}}", world.site.network("internet"))[:12]
         allowed = {f"br-{internet}"} | self.chain.link_bridges()
-        _, number = judged_dead_at(Site(self.chain, world, "", self.ground.preferred), 0)
-        with capturing(world, token) as capture, Stopwatch(world, token, self.rate, self.idle) as watch:
-            for done in range(repeats):
-                used = eventually(partial(all_is_well, self.chain, self.always), 120 * patience, "both exits are good")
-                watch.look()
-                time.sleep(CALM_SECONDS * patience)  # in which nothing may happen
-                before = watch.look()
-                figures.take_calm(before)
-                now, _ = status_of(self.chain)
-                figures.false_switches += now != used
-                site = Site(self.chain, world, now or used, self.providers[now or used])
-                with FAULTS[name](site):
-                    eventually(partial(another_is_used, site), 30 * patience, "another exit is used")
-                    time.sleep(SETTLE_SECONDS * patience)  # which is measured
-                    dead_at, number = judged_dead_at(site, number)
-                    figures.take(watch.look(), before["idle"], dead_at)
-                console.print(f"{name}: {done + 1} of {repeats}", end="\r")
-        where = f"{self.ground.kind}, {'in the virtual machine' if lab else 'native'}"
-        return summary(name, where, figures, capture, allowed)
+        lines: list[dict[str, Any]] = []
+        of = {"fault": name, "added_ms": self.added_ms}
+        with (
+            capturing(world, token) as capture,
+            Entry(self.chain) as entry,
+            Stopwatch(world, token, self.rate, self.idle, IN_LAB_FLOWS if lab else FLOWS) as watch,
+        ):
+            number = 0
+            for done in range(count):
+                figures, number = self.one(name, entry, watch, number)
+                lines.append({"event": f"{name} {self.added_ms}", **of, **figures})
+                console.print(f"{time.strftime('%H:%M:%S')}  {name}: {done + 1} of {count}", end="\r")
+        leaked = sum(capture.outside(allowed).values()) + capture.dropped
+        return [*lines, {**of, "leaked": leaked, "seen": bool(capture.seen)}]
+
+    def one(self, name: str, entry: Entry, watch: Stopwatch, number: int) -> tuple[dict[str, Any], int]:
+        """Break the exit that is used once; give what it did, and the last event's number."""
+        patience = self.ground.patience
+        used = eventually(partial(entry.all_is_well, self.always), 120 * patience, "both exits are good")
+        eventually(lambda: watch.look()["idle"] == self.idle, 60 * patience, "all connections are open")
+        time.sleep(CALM_SECONDS * patience)  # in which nothing may happen
+        before = watch.look()
+        now = entry.used() or used
+        _, number = entry.judged_dead_at(now, number)
+        looks = []
+
+        def ended() -> bool:
+            """Say whether all is over that the fault brings: the stream flows, and what was open has been reset."""
+            looks.append(watch.look())
+            answered = bool(looks[-1]["stream"]["median_ms"] and looks[-1]["flows"]["median_ms"])
+            return answered and sum(len(each["resets"]) for each in looks) >= before["idle"] and entry.used() != now
+
+        with FAULTS[name](Site(self.chain, self.chain.world, now, self.providers[now])):
+            eventually(lambda: entry.used() not in (now, None), 30 * patience, "another exit is used")
+            until = time.monotonic() + SETTLE_SECONDS * patience
+            while not ended() and time.monotonic() < until:
+                time.sleep(LOOK_SECONDS)
+            looks.append(watch.look())
+            dead_at, number = entry.judged_dead_at(now, number)
+        figures = fault_figures(looks, before["idle"], dead_at)
+        return calm_figures(before) | {"false_switch": now != used} | figures, number
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -319,9 +379,11 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def save(rows: list[dict[str, Any]]) -> None:
-    """Write what there is so far, so that a run that is ended early has not been in vain."""
+    """Write these rows over those of the same place; what was measured elsewhere stays."""
+    found = json.loads(RESULTS.read_text())["faults"] if RESULTS.exists() else []
+    kept = [row for row in found if row["where"] not in {row["where"] for row in rows}]
     RESULTS.parent.mkdir(exist_ok=True)
-    write_atomic(RESULTS, json.dumps({"settings": SETTINGS, "faults": rows}, indent=2) + "\n", 0o644)
+    write_atomic(RESULTS, json.dumps({"settings": SETTINGS, "faults": kept + rows}, indent=2) + "\n", 0o644)
 
 
 def chain_of(world: World, ground: Ground, *, delayed: bool) -> Chain:
@@ -351,22 +413,54 @@ def relays(world: World, providers: Iterable[Provider], milliseconds: int) -> It
         yield
 
 
+@dataclass
+class Wanted:
+    """What is to be measured in all, and what was so far."""
+
+    repeats: int
+    idle: int
+    log: Log
+    deadline: float
+
+    def left(self, name: str, added_ms: int) -> int:
+        """Give how many faults of that kind the next batch has."""
+        if time.monotonic() > self.deadline:
+            return 0
+        return min(BATCH, max(0, self.repeats - self.log.done()[f"{name} {added_ms}"]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=20, help="faults of each kind, in all")
     parser.add_argument("--idle", type=int, default=IN_LAB_IDLE if lab else IDLE, help="connections that say nothing")
     parser.add_argument("--rtt", type=int, nargs="*", default=[0], help="milliseconds that are added to the way")
     parser.add_argument("--faults", nargs="*", choices=list(FAULTS))
+    parser.add_argument("--minutes", type=float, default=600, help="end after so long; the next run goes on")
+    parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.relative_to(CHECKOUT)}")
     given = parser.parse_args()
     ground = here(lab, os.environ.get("CHAIN_FIRST_EXIT"))
+    where = f"{ground.kind}, {'in the virtual machine' if lab else 'native'}, {given.idle} idle connections"
+    log = log_of("bench-failover", place(), ground, given.idle, SETTINGS, Path(__file__).read_text())
+    if given.fresh:
+        log.forget()
+    wanted = Wanted(given.repeats, given.idle, log, time.monotonic() + 60 * given.minutes)
+    with alone(place()):
+        measure(ground, wanted, dict.fromkeys(given.rtt, given.faults))
+    rows = rows_of(log, where)
+    show(rows)
+    if given.write:
+        save(rows)
+
+
+def measure(ground: Ground, wanted: Wanted, ways: dict[int, list[str] | None]) -> None:
+    """Measure what is still wanted, on a ground of its own: at each length of the way these faults, or the usual."""
     share = os.environ.get("CHAIN_LAB_SHARE")
-    rows: list[dict[str, Any]] = []
-    with alone(place()), tempfile.TemporaryDirectory(dir=share) as folder:
-        engine = Engine()
+    with tempfile.TemporaryDirectory(dir=share) as folder:
         remove_leftovers(Path(share or tempfile.gettempdir()), frozenset({"chain-yard", ground.site.project}))
         world = World(
             Path(folder),
-            engine,
+            Engine(),
             with_l2tp=ground.l2tp,
             with_xray=ground.xray,
             with_openvpn=ground.openvpn,
@@ -375,30 +469,40 @@ def main() -> None:
         world.build()
         try:
             world.start()
-            for milliseconds in given.rtt:
-                _at(world, ground, milliseconds, given, rows)
+            for milliseconds, faults in ways.items():
+                names = faults or (SILENT if milliseconds else [*FAULTS])
+                if any(wanted.left(name, milliseconds) for name in names):
+                    with delayed_chain(world, ground, milliseconds) as chain:
+                        batches(chain, ground, wanted, milliseconds, names)
         finally:
             world.stop()
-    show(rows)
 
 
-def _at(world: World, ground: Ground, milliseconds: int, given: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    """Measure all faults at one length of the way."""
+@contextmanager
+def delayed_chain(world: World, ground: Ground, milliseconds: int) -> Iterator[Chain]:
+    """Give a chain that runs, with the way to its providers longer by so much, there and back."""
     chain = chain_of(world, ground, delayed=bool(milliseconds))
-    providers = {"paris": ground.preferred, "oslo": world.site.wireguard2}
-    with relays(world, providers.values(), milliseconds):
+    with relays(world, (ground.preferred, world.site.wireguard2), milliseconds):
         try:
             chain.up()
             chain.connect("phone")
             chain.answered()
-            always = None if ground.kind == "wireguard" else "paris"
-            run = Run(chain, ground, providers, always, IN_LAB_RATE if lab else RATE, given.idle)
-            for name in given.faults or (SILENT if milliseconds else FAULTS):
-                rows.append(run.measure(name, given.repeats))
-                save(rows)
-                show(rows[-1:])
+            yield chain
         finally:
             chain.run("down", check=False)
+
+
+def batches(chain: Chain, ground: Ground, wanted: Wanted, added_ms: int, names: Sequence[str]) -> None:
+    """Measure a batch of each fault in turn, so that a run that is ended early has some of all."""
+    providers = {"paris": ground.preferred, "oslo": chain.world.site.wireguard2}
+    always = None if ground.kind == "wireguard" else "paris"
+    run = Run(chain, ground, providers, always, IN_LAB_RATE if lab else RATE, wanted.idle, added_ms)
+    while any(wanted.left(name, added_ms) for name in names):
+        for name in names:
+            if count := wanted.left(name, added_ms):
+                for line in run.batch(name, count):
+                    wanted.log.add(**line)
+        show(rows_of(wanted.log, ""))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,8 @@ def event(told: Mapping[str, Any]) -> str:
         case "move":
             share = "" if told["share"] == 1 else f", {told['share']:.0%} of its clients"
             way = f"{told['source'] or 'blocked'} → {told['target'] or 'blocked'}"
-            text = f"group {told['group']}{share}: {way} ({told['cause']})"
+            blackout = f", after {told['blackout'] * 1000:.0f} ms without answers" if told.get("blackout") else ""
+            text = f"group {told['group']}{share}: {way}{blackout} ({told['cause']})"
         case "switch":
             text = f"group {told['group']}: {told['exit'] or 'as its policy says'} ({told['cause']})"
         case verb:

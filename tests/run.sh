@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Checks and tests in phases, what fails soonest first; each tells how long it took.
 #
-#   run.sh check   what needs neither Docker nor root
-#   run.sh test    everything
-#   run.sh engines the scenarios on a current engine beside the machine's own, and with a current Compose
-#   run.sh soak    breaks a chain again and again, as tests/scenarios/soak.py says; VM=1: in the virtual machine
-#   run.sh lab     only starts the virtual machine, with all images in it
+#   run.sh check     what needs neither Docker nor root
+#   run.sh test      everything
+#   run.sh engines   the scenarios on a current engine beside the machine's own, and with a current Compose
+#   run.sh soak      breaks a chain again and again, as tests/scenarios/soak.py says; VM=1: in the virtual machine
+#   run.sh failover  measures failover, as bench/failover.py says; VM=1: in the virtual machine
+#   run.sh lab       only starts the virtual machine, with all images in it
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/.venv/bin:$PATH"
@@ -187,6 +188,13 @@ case ${1:-} in
         if [ "${VM:-}" = 1 ]; then start_vm; fi
         exec python tests/scenarios/soak.py "$@"
         ;;
+    failover)
+        shift
+        tests/lab/engine.sh
+        tests/lab/base-image.sh
+        if [ "${VM:-}" = 1 ]; then start_vm; fi
+        exec python bench/failover.py "$@"
+        ;;
     lab)
         tests/lab/python.sh
         tests/lab/engine.sh
@@ -196,7 +204,7 @@ case ${1:-} in
         echo "With that, .venv/bin/pytest tests/scenarios runs there; and so does docker, with DOCKER_HOST=$CHAIN_LAB_HOST."
         ;;
     *)
-        sed -n '3,9s/^#//p' "${BASH_SOURCE[0]}" >&2
+        sed -n '3,10s/^#//p' "${BASH_SOURCE[0]}" >&2
         exit 2
         ;;
 esac

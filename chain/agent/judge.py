@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chain.agent.datapath import Datapath
-    from chain.agent.failover import Event, Group, Judged
+    from chain.agent.failover import Event, Group, Judged, Move
     from chain.contract import DesiredState, ExitLink, ExitReport
 
 LONGEST_WAIT = 10.0  # seconds; maintenance begins that much later at most
@@ -43,6 +43,7 @@ class Judge:
         self._counted_at = -math.inf
         self._heard_of: dict[str, ExitReport] = {}
         self._gone_since: dict[str, float] = {}
+        self._blocked_since: dict[str, float] = {}  # groups that were answered before
         self._allowances: dict[str, Allowance] = {}
         self._shown: dict[str, str | None] = {}  # what was told of each exit
         self._standby = Standby()
@@ -258,8 +259,25 @@ class Judge:
         for move in switch.moves:
             group = choice.name(move.group)
             log("agent", f"group {group}: {move.target or 'blocked, no exit is open'} ({move.cause})")
-            share = len(move.buckets) / self.buckets[move.group]
-            tell("move", group=group, source=move.source, target=move.target, share=round(share, 3), cause=move.cause)
+            share = round(len(move.buckets) / self.buckets[move.group], 3)
+            fields = {"share": share, "blackout": self._blackout(move), "cause": move.cause}
+            tell("move", group=group, source=move.source, target=move.target, **fields)
+        for move in switch.moves:
+            if move.source is None:
+                self._blocked_since.pop(move.group, None)
+
+    def _blackout(self, move: Move) -> float | None:
+        """Give the seconds for which these clients had no answer, as far as it shows here; None: none, or not over."""
+        now = time.monotonic()
+        if move.source is None:
+            since = self._blocked_since.get(move.group)
+        else:
+            watch = self._watches.get(move.source)
+            since = None if watch is None else watch.failing_since
+        if move.target is None:
+            self._blocked_since[move.group] = now if since is None else since
+            return None
+        return None if since is None else round(now - since, 3)
 
     def _heard_up(self) -> set[str]:
         return {name for name in self._watches if name in self._heard_of and self._heard_of[name].state == "up"}

@@ -77,7 +77,8 @@ FORGIVEN = 60.0  # seconds that an exit is good after which the next suspicion, 
 HOUR = 3600.0  # for which silences are remembered
 LONG = 0.4  # seconds of silence that tell when a longer one is to be expected
 RARE = 120.0  # hours in which one false death is put up with
-CALM_MOST, HOLD_MOST = 16.0, 300.0
+CALM_MOST = 16.0
+HOLD_MOST = 30  # times the first
 
 _RING = 128  # questions that are remembered; more than are on the way at once
 _MASK = _RING - 1
@@ -411,6 +412,7 @@ class Verdict:
         self.state = State.DEAD
         self.cause = "it has not said that it is up"
         self.since = now
+        self.failing_since: float | None = None  # since when answers are missing, of one that gave some
         self.wake = now
 
     @property
@@ -593,7 +595,7 @@ class Verdict:
             self._steady_since = _NEVER
         elif self._steady_since == _NEVER:
             if main.proof > self.since and not main.misses:
-                self._steady_since, self._steady_answers = now, main.answers
+                self._steady_since, self._steady_answers, self.failing_since = now, main.answers, None
         elif main.answers - self._steady_answers >= FEW - 1:
             if self.state is State.DEAD:
                 self._recover(now, "it answers again")
@@ -604,11 +606,12 @@ class Verdict:
     def _recover(self, now: float, why: str) -> None:
         """Let a dead one be used again, but only where nothing better is."""
         self._wait = self._hold
-        self._hold = min(self._hold * 2, HOLD_MOST)
+        self._hold = min(self._hold * 2, self._want.hold_down * HOLD_MOST)
         self._steady_since = _NEVER
         for trail in self._trails.values():
             trail.loss = 0.0
         self._set(now, State.SUSPECT, f"{why}; it has to prove itself for {_seconds(self._wait)}")
+        self.failing_since = None
 
     def _forgive(self, now: float) -> None:
         if self.state is State.GOOD and now - self._good_since > FORGIVEN:
@@ -623,6 +626,10 @@ class Verdict:
         self._set(now, State.DEAD, cause)
 
     def _set(self, now: float, state: State, cause: str) -> None:
+        if state is State.GOOD:
+            self.failing_since = None
+        elif self.state is State.GOOD or (state is State.DEAD and self.failing_since is None):
+            self.failing_since = min(self._nearest.first, self._traffic.unanswered_since, now)
         if state is not self.state:
             self.since = now
         self.state, self.cause = state, cause

@@ -45,6 +45,11 @@ class Watch:
         return 0.0 if self._verdict is None else self._verdict.loss
 
     @property
+    def failing_since(self) -> float | None:
+        """Give the monotonic time since when a formerly good exit's answers are missing; None where it is good."""
+        return None if self._verdict is None else self._verdict.failing_since
+
+    @property
     def complaint(self) -> str:
         """Say why the exit is not good; nothing where it is, or where nothing is known yet."""
         return "" if self._verdict is None or self.state is State.GOOD else self._verdict.cause

@@ -347,7 +347,7 @@ class FailoverConfig(Model):
     hold_down: Milliseconds = Field(
         default="10s",
         description="How long a lost exit has to answer again before it is as good as others; doubled each time that it"
-        " is lost again soon.",
+        " is lost again soon, up to thirty times as long.",
     )
 
     @model_validator(mode="after")

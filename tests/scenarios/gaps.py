@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 class Stopwatch:
     """The client's program, which notices every gap: tests/providers/toolbox/stopwatch.py. A context manager."""
 
-    def __init__(self, world: World, token: str, rate: int, idle: int) -> None:
-        command = ("python3", "stopwatch.py", world.site.internet_host, str(rate), str(idle), token)
+    def __init__(self, world: World, token: str, rate: int, idle: int, flows: int = 100) -> None:
+        """Begin with that many packets and new flows a second, and idle connections."""
+        numbers = map(str, (rate, idle, flows))
+        command = ("python3", "stopwatch.py", world.site.internet_host, *numbers, token)
         self._process = subprocess.Popen(
             ["docker", "exec", "-i", world.container("client"), *command],
             stdin=subprocess.PIPE,

@@ -7,8 +7,6 @@ What was done is kept, so that a run that was ended goes on where it was; other 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import random
 import shutil
@@ -16,7 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ if lab := os.environ.get("CHAIN_LAB_HOST"):
 
 from faults import faults_for  # noqa: E402 - the folders are put on the path above
 from ground import Ground, here  # noqa: E402
+from kept import Log, folder_of, log_of  # noqa: E402
 from leaks import ENOUGH, leaked_through, watched  # noqa: E402
 from leftovers import alone, place, remove_leftovers  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -34,7 +34,6 @@ from rich.table import Table  # noqa: E402
 from scene import Chain, deaf_providers, from_afar, new_token, two_exits  # noqa: E402
 from world import INTERNET_HOST, World, eventually  # noqa: E402
 
-from chain.engine import images  # noqa: E402
 from chain.engine.connection import Engine  # noqa: E402
 
 START = "cold start"
@@ -42,6 +41,7 @@ BATCH = 10  # events under one capture
 CALM_SECONDS = 1.0  # of answers without a break, before the next event
 NOTICE_SECONDS = 2.0  # that a break may take to show at the client
 RATE = 20  # a client's packets in a second, of which the breaks are measured
+MOMENT = 0.3  # seconds without answers after which the client says so: tests/providers/toolbox/client.py
 
 console = Console(highlight=False)
 
@@ -66,32 +66,15 @@ class Watcher:
         at, what = self.events[-1]
         return what != "silent" and time.monotonic() - at > CALM_SECONDS
 
-    def last_back(self, since: float) -> float | None:
-        """Give when answers were last back after `since`; None if they never stayed away."""
-        return max((at for at, what in self.events if what == "back" and at > since), default=None)
+    def away(self, since: float) -> tuple[float, float] | None:
+        """Give when answers first stayed away after `since`, and were last back; None if they never stayed away."""
+        begun = min((at for at, what in self.events if what == "silent" and at > since), default=None)
+        back = max((at for at, what in self.events if what == "back" and at > since), default=None)
+        return None if begun is None or back is None else (begun - MOMENT, back)
 
     def end(self) -> None:
         self._process.terminate()
         self._process.wait(60)
-
-
-class Log:
-    """What was done so far with this very code: one line of JSON an event."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.lines: list[dict[str, Any]] = (
-            [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        )
-
-    def add(self, **fields: Any) -> None:
-        self.lines.append(fields)
-        with self._path.open("a") as file:
-            file.write(json.dumps(fields) + "\n")
-
-    def done(self) -> Counter[str]:
-        return Counter(line["event"] for line in self.lines if "event" in line)
 
 
 def plan(log: Log, names: list[str], starts: int, kills: int) -> list[str]:
@@ -122,8 +105,8 @@ def only_paris(chain: Chain, ground: Ground) -> None:
         eventually(lambda: not chain.is_open("oslo"), 60 * ground.patience, "oslo is closed")
 
 
-def one(name: str, chain: Chain, ground: Ground, watcher: Watcher) -> dict[str, float]:
-    """Do one thing; give how long traffic was away, and how long beyond what was broken on purpose."""
+def one(name: str, chain: Chain, ground: Ground, watcher: Watcher) -> dict[str, Any]:
+    """Do one thing; give how long traffic was away, how long beyond what was broken, and what the exit's dials took."""
     if name == START:
         began = time.monotonic()
         cold_start(chain, ground)
@@ -140,10 +123,30 @@ def one(name: str, chain: Chain, ground: Ground, watcher: Watcher) -> dict[str, 
         180 * ground.patience,
         f"answers after: {name}",
     )
-    back = watcher.last_back(began)
-    if back is None:
-        return {"away": 0.0, "beyond": 0.0}
-    return {"away": back - began, "beyond": max(0.0, back - whole)}
+    found: dict[str, Any] = {"dials": dials(chain, time.monotonic() - began)}
+    away = watcher.away(began)
+    if away is None:
+        return {**found, "away": 0.0, "beyond": 0.0}
+    begun, back = away
+    return {**found, "away": back - begun, "beyond": max(0.0, back - max(whole, begun))}
+
+
+def dials(chain: Chain, seconds: float) -> list[float]:
+    """Give the seconds from each dial of the first exit's to its first answer, within so long a time until now."""
+    command = ["docker", "logs", "--timestamps", "--since", f"{seconds:.0f}s", chain.container("exit-paris")]
+    lines = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True).stdout
+    found, begun = [], None
+    for line in lines.splitlines():
+        at, _, text = line.partition(" ")
+        if text.startswith(("exit: dialling", "exit: up")):
+            # The engine's nine digits are more than are read here.
+            moment = datetime.fromisoformat(at[:26] + "+00:00")
+            if text.startswith("exit: dialling"):
+                begun = moment
+            elif begun is not None:
+                found.append((moment - begun).total_seconds())
+                begun = None
+    return found
 
 
 def soak(chain: Chain, ground: Ground, log: Log, todo: list[str], deadline: float) -> None:
@@ -188,6 +191,9 @@ def show(log: Log) -> int:
         last = f"{max(beyond):.2f}" if beyond else ""
         table.add_row(name, str(len(lines)), *(f"{figure:.2f}" for figure in figures), last)
     console.print(table)
+    if warm := sorted(dial for line in log.lines for dial in line.get("dials", ())):
+        middle, most = warm[len(warm) // 2], warm[-1]
+        console.print(f"The exit's {len(warm)} dials after faults: {middle:.2f} s (median), {most:.2f} s at most.")
     batches = [line for line in log.lines if "leaked" in line]
     controls = [line for line in log.lines if "control" in line]
     leaked: int = sum(line["leaked"] for line in batches)
@@ -210,17 +216,10 @@ def main() -> int:
     names = options.only or list(faults_for(ground))
     deadline = time.monotonic() + 60 * options.minutes
     engine = place()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "chain", "soak")
-    described = [
-        *images.describe(["entry", "exit-l2tp", "exit-openvpn", "exit-wireguard", "exit-xray"]).values(),
-        *World(Path(), Engine()).wanted_images(),
-    ]
-    versions = hashlib.sha256(" ".join(sorted(image.name for image in described)).encode()).hexdigest()[:12]
-    file = cache / f"{engine}-{ground.kind}-{versions}.jsonl"
+    log = log_of("soak", engine, ground)
     if options.fresh:
-        file.unlink(missing_ok=True)
-    log = Log(file)
-    folder = Path(os.environ.get("CHAIN_LAB_SHARE") or cache, f"soak-world-{engine}")
+        log.forget()
+    folder = Path(os.environ.get("CHAIN_LAB_SHARE") or folder_of("soak"), f"soak-world-{engine}")
     todo = plan(log, names, options.starts, options.kills)
     with alone(engine):
         remove_leftovers(folder, frozenset({"chain-yard", ground.site.project}))

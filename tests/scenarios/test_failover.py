@@ -100,6 +100,15 @@ def test_an_exit_that_falls_silent_is_left_and_its_connections_end(
     gaps = [gap for each in seen for gap in each["stream"]["gaps"]]
     tell(f"silent: the stream's gaps {[round(gap['until'] - gap['from']) for gap in gaps]} ms")
     assert gaps, "the fault was not felt: this run proves nothing"
+    told = events_of(quick)
+    assert any(event["event"] == "exit" and event["target"] == "suspect" for event in told)
+    moves = [event for event in told if event["event"] == "move" and event["source"] == "paris"]
+    assert (moves[-1]["target"], moves[-1]["blackout"] > 0) == ("oslo", True)
+    tell(f"silent: the event says {moves[-1]['blackout'] * 1000:.0f} ms")
+
+
+def events_of(chain: Chain) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in chain.run("events", "--json").stdout.splitlines()]
 
 
 def test_what_is_planned_costs_no_packet(
@@ -122,14 +131,11 @@ def test_what_is_planned_costs_no_packet(
     # Two flows by two exits may be answered in another order than they began in.
     assert sum(gap["lost"] for gap in found["flows"]["gaps"]) == found["flows"]["late"], "a new flow had no answer"
     assert (found["idle"], found["resets"]) == (IDLE, []), "connections that an exit carries stay with it"
-
-
-def test_what_happened_is_told(quick: Chain) -> None:
-    events = [json.loads(line) for line in quick.run("events", "--json").stdout.splitlines()]
-    moves = [event for event in events if event["event"] == "move"]
-    assert {(event["source"], event["target"]) for event in moves} >= {("paris", "oslo"), ("oslo", "paris")}
-    assert any(event["event"] == "exit" and event["target"] == "suspect" for event in events)
-    assert [event["number"] for event in events] == sorted(event["number"] for event in events)
+    told = events_of(quick)
+    by_hand = [event for event in told if event["event"] == "move" and "by hand" in event["cause"]]
+    assert {(event["source"], event["target"]) for event in by_hand} >= {("paris", "oslo"), ("oslo", "paris")}
+    assert not any(event["blackout"] for event in by_hand), "nothing was broken"
+    assert [event["number"] for event in told] == sorted(event["number"] for event in told)
     assert "by hand" in quick.run("events").stdout
 
 

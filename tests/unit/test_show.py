@@ -95,6 +95,18 @@ def test_a_client_that_was_never_there_is_shown_so() -> None:
             "group all, 25% of its clients: blocked → bern (it is better)",
         ),
         (
+            {
+                "event": "move",
+                "group": "all",
+                "source": "oslo",
+                "target": "bern",
+                "share": 1,
+                "blackout": 0.151,
+                "cause": "x",
+            },
+            "group all: oslo → bern, after 151 ms without answers (x)",
+        ),
+        (
             {"event": "switch", "group": "all", "exit": None, "cause": "by hand"},
             "group all: as its policy says (by hand)",
         ),

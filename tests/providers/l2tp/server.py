@@ -164,12 +164,22 @@ def hide_clients(outside: str) -> None:
     run("nft", "-f", "-", stdin=f"table ip provider {{ chain hide {{ {rule} }}; }}\n")
 
 
+def only_within_ipsec() -> None:
+    """Take and send L2TP by IPsec alone, as providers do: there are moments in which no policy sees to it."""
+    rules = (
+        "chain in { type filter hook input priority 0; udp dport 1701 meta ipsec missing drop; }; "
+        "chain out { type filter hook output priority 0; udp sport 1701 rt ipsec missing drop; };"
+    )
+    run("nft", "-f", "-", stdin=f"table inet l2tp {{ }}\ndelete table inet l2tp\ntable inet l2tp {{ {rules} }}\n")
+
+
 def main() -> None:
     settings = DEFAULTS | json.loads(Path(sys.argv[1]).read_text())
     configure_ipsec(settings)
     configure_l2tp(settings)
     if settings["outside"]:
         hide_clients(settings["outside"])
+    only_within_ipsec()
     # While a customer's PPP is down, what is meant for it must not follow the default route out of this container.
     run("ip", "route", "replace", "unreachable", str(ipaddress.ip_network(f"{settings['local']}/24", strict=False)))
     # A provider that was killed and started again keeps its network namespace, and what its kernel held.

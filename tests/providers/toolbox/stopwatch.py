@@ -1,8 +1,8 @@
 """A client that notices every gap: in one UDP stream that goes on and on, in new flows, and in idle connections.
 
-Arguments: the internet's address, packets a second, idle TCP connections, token. It answers a line on its standard
-input with a line of JSON of what happened since the line before: gaps of the stream and of the new flows, resets, and
-the median of what answers took.
+Arguments: the internet's address, packets a second, idle TCP connections, new flows a second, token.
+It answers a line on its standard input with a line of JSON of what happened since the line before: gaps of the stream
+and of the new flows, resets, and the median of what answers took.
 Times are those of the kernel's monotonic clock, in milliseconds, and the same in all containers.
 """
 
@@ -18,9 +18,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-HOST, RATE, IDLE, TOKEN = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+HOST, RATE, IDLE, FLOWS, TOKEN = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), sys.argv[5]
 ECHO_PORT = 7
-FLOW_INTERVAL = 0.01  # seconds between two new flows
 FLOW_LIFE = 3.0  # seconds that one waits for its answer
 
 
@@ -98,10 +97,10 @@ class Stopwatch:
                 next_stream = max(next_stream + 1 / RATE, now - 0.05)
             if now >= next_flow:
                 self._begin_flow(now)
-                next_flow = max(next_flow + FLOW_INTERVAL, now - 0.05)
+                next_flow = max(next_flow + 1 / FLOWS, now - 0.05)
             if len(self._idle) + len(self._connecting) < IDLE and now >= next_idle:
                 self._connect()
-                next_idle = now + 0.02
+                next_idle = now + 0.005
             for number, _ in self._poll.poll(max(0.0, min(next_stream, next_flow) - time.monotonic())):
                 if number == sys.stdin.fileno():
                     if not sys.stdin.readline():

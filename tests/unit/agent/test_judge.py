@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,25 @@ def test_traffic_may_flow_only_when_clients_are_placed(judge: Judge, built: Call
     judge.placed()
     assert set(judge.going().values()) == {"paris"}
     assert datapath.HEALTH.exists()
+
+
+def test_a_move_says_how_long_clients_had_no_answer(
+    judge: Judge, built: Callable[[str], Topology], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    async def play() -> None:
+        judge.take_over(built(TEXT).state, {}, {}, {})
+        judge.placed()
+        judge._review(Judged("paris", State.GOOD, ""))
+        judge._review(Judged("paris", State.DEAD, "its container is gone"))
+        clock[0] = 107.5
+        judge._review(Judged("oslo", State.GOOD, ""))
+
+    asyncio.run(play())
+    told = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines() if '"move"' in line]
+    assert [(each["target"], each["blackout"]) for each in told] == [("paris", None), (None, None), ("oslo", 7.5)]
 
 
 # While clients are placed, which takes a while, exits come and go, and another state may have to be meant.

@@ -126,6 +126,31 @@ def test_who_dies_again_and_again_waits_longer_each_time_until_it_was_good_for_a
     assert waits == [10, 20, 40, 10]
 
 
+def test_that_wait_has_an_end() -> None:
+    exit_ = Exit(Sensitivity(hold_down=1.0)).up().run(5.0)
+    waits = []
+    for _ in range(7):
+        exit_.verdict.said(exit_.now, up=False, cause="no answer")
+        exit_.up()
+        waits.append(round(exit_.until(State.GOOD, 100.0)))
+    assert waits == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_it_says_since_when_answers_are_missing() -> None:
+    exit_ = Exit().up().run(BEGIN, sends=50, gets=50)
+    assert exit_.verdict.failing_since is None
+    exit_.answers, silent_at = set(), exit_.now
+    exit_.until(State.SUSPECT, 1.0, sends=50)
+    assert exit_.verdict.failing_since == pytest.approx(silent_at, abs=0.06)
+    exit_.until(State.DEAD, 2.0, sends=50)
+    assert exit_.verdict.failing_since == pytest.approx(silent_at, abs=0.06)
+    exit_.answers = set(Target)
+    exit_.until(State.SUSPECT, 5.0)
+    assert exit_.verdict.failing_since is None, "it answers again"
+    exit_.verdict.said(exit_.now, up=False, cause="its container is gone")
+    assert exit_.verdict.failing_since == pytest.approx(exit_.now, abs=0.06)
+
+
 # Silence
 
 

@@ -1,0 +1,181 @@
+"""Switches, drains and goes back while clients send, and counts what they lose: packets, order, new flows.
+
+10,000 packets a second each way in one stream, by iperf3, and 200 new flows a second. Beside it the same for as long
+without any switch, and in the end with an exit killed: a count that stays at nothing there counts nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests" / "providers"), str(CHECKOUT / "tests" / "scenarios")]
+
+from failover import Entry, chain_of  # noqa: E402 - the folders are put on the path above
+from gaps import Stopwatch  # noqa: E402
+from ground import NATIVE  # noqa: E402
+from leftovers import alone, place, remove_leftovers  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+from scene import new_token  # noqa: E402
+from world import World, docker, eventually  # noqa: E402
+
+from chain.engine.connection import Engine  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from scene import Chain
+
+SIZE = 200  # bytes of a packet of the stream
+FLOWS = 200  # a second
+STREAM = 100  # packets a second of the flows' own program
+STEPS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("switch", "default", "oslo"), "oslo"),
+    (("switch", "default", "paris"), "paris"),
+    (("switch", "default"), "paris"),  # by policy again, which leaves what is good
+    (("drain", "paris"), "oslo"),
+    (("undrain", "paris"), "oslo"),
+    (("switch", "default", "paris"), "paris"),
+    (("switch", "default"), "paris"),
+)
+
+console = Console(highlight=False)
+
+
+@dataclass
+class Count:
+    """What clients sent while something was done, and what came of it."""
+
+    title: str
+    done: int = 0
+    packets: int = 0
+    lost: int = 0
+    reordered: int = 0
+    flows: int = 0
+    failed_flows: int = 0
+    longest_gap: float = 0.0
+
+
+@contextmanager
+def stream(world: World, rate: int, seconds: int) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Send that many packets a second each way for so long; what is given waits for the end, and says what arrived."""
+    with world.background("internet", "iperf3", "--server", "--one-off"):
+        eventually(lambda: ":5201" in world.exec("internet", "ss", "-Hltn"), 30, "the receiver listens")
+        arguments = ("-u", "--bidir", "-l", str(SIZE), "-b", str(rate * SIZE * 8), "-t", str(seconds), "--json")
+        process = subprocess.Popen(
+            ["docker", "exec", world.container("client"), "iperf3", "-c", world.site.internet_host, *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+        def end() -> dict[str, Any]:
+            said, _ = process.communicate(timeout=seconds + 60)
+            found: dict[str, Any] = json.loads(said)
+            return found
+
+        yield end
+
+
+def under_traffic(chain: Chain, rate: int, seconds: int, count: Count, act: Callable[[Count, float], None]) -> Count:
+    """Do something for so long under traffic; give what was lost."""
+    with Stopwatch(chain.world, new_token(), STREAM, 0, FLOWS) as watch, stream(chain.world, rate, seconds) as end:
+        time.sleep(2)  # of traffic alone, at which the stream gets under way
+        watch.look()
+        act(count, time.monotonic() + seconds - 6)
+        look, found = watch.look(), end()
+    for each in found["end"]["streams"]:
+        udp = each["udp"]
+        count.packets += udp["packets"]
+        count.lost += udp["lost_packets"]
+        count.reordered += udp["out_of_order"]
+    count.flows = look["flows"]["sent"]
+    # Two flows by two exits may be answered in another order than they began in.
+    count.failed_flows = int(sum(gap["lost"] for gap in look["flows"]["gaps"])) - look["flows"]["late"]
+    count.longest_gap = max((gap["until"] - gap["from"] for gap in look["stream"]["gaps"]), default=0.0)
+    return count
+
+
+def nothing(_: Count, until: float) -> None:
+    time.sleep(max(0.0, until - time.monotonic()))
+
+
+def steps(chain: Chain, entry: Entry) -> Callable[[Count, float], None]:
+    def act(count: Count, until: float) -> None:
+        for command, exit_ in itertools.cycle(STEPS):
+            if time.monotonic() > until:
+                return
+            chain.run(*command)
+            eventually(partial(uses, entry, exit_), 30, f"{exit_} is used")
+            count.done += 1
+
+    return act
+
+
+def uses(entry: Entry, exit_: str) -> bool:
+    return entry.used() == exit_
+
+
+def killed(chain: Chain, entry: Entry) -> Callable[[Count, float], None]:
+    def act(count: Count, until: float) -> None:
+        docker("kill", chain.container(f"exit-{entry.used()}"))
+        count.done = 1
+        nothing(count, until)
+
+    return act
+
+
+def show(counts: list[Count], rate: int) -> None:
+    table = Table(title=f"{rate} packets a second each way, {FLOWS} new flows a second", title_justify="left")
+    for column in ("", "times", "packets", "lost", "reordered", "new flows", "failed", "longest gap, ms"):
+        table.add_column(column, justify="right" if column else "left")
+    for count in counts:
+        figures = (count.done, count.packets, count.lost, count.reordered, count.flows)
+        table.add_row(count.title, *map(str, (*figures, count.failed_flows, round(count.longest_gap))))
+    console.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=60, help="of switching, and of nothing")
+    parser.add_argument("--rate", type=int, default=10_000, help="packets a second each way")
+    given = parser.parse_args()
+    with alone(place()), tempfile.TemporaryDirectory() as folder:
+        remove_leftovers(Path(tempfile.gettempdir()), frozenset({"chain-yard", NATIVE.site.project}))
+        world = World(Path(folder), Engine(), site=NATIVE.site)
+        world.build()
+        chain = chain_of(world, NATIVE, delayed=False)
+        try:
+            world.start()
+            chain.up()
+            chain.connect("phone")
+            chain.answered()
+            with Entry(chain) as entry:
+                eventually(lambda: entry.all_is_well("paris"), 60, "both exits are good")
+                rate, seconds = given.rate, given.seconds
+                counts = [
+                    under_traffic(chain, rate, seconds, Count("nothing"), nothing),
+                    under_traffic(chain, rate, seconds, Count("switch, drain and back"), steps(chain, entry)),
+                    under_traffic(chain, rate, 10, Count("an exit killed, as a control"), killed(chain, entry)),
+                ]
+        finally:
+            chain.run("down", check=False)
+            world.stop()
+    show(counts, given.rate)
+    if not counts[-1].lost:
+        raise SystemExit("not even a killed exit cost a packet: nothing is counted here")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""What long runs have found so far, kept so that one that was ended goes on where it was; other code begins anew."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from world import World
+
+from chain.engine import images
+from chain.engine.connection import Engine
+
+if TYPE_CHECKING:
+    from ground import Ground
+
+_IMAGES = ("entry", "exit-l2tp", "exit-openvpn", "exit-wireguard", "exit-xray")
+
+
+def folder_of(run: str) -> Path:
+    """Give where runs of that name keep things."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "chain", run)
+
+
+def log_of(run: str, engine: str, ground: Ground, *settings: object) -> Log:
+    """Give what was found on that engine and ground, with these settings, by the very code that is there now."""
+    described = [*images.describe(_IMAGES).values(), *World(Path(), Engine()).wanted_images()]
+    versions = [*sorted(image.name for image in described), *map(str, settings)]
+    digest = hashlib.sha256(" ".join(versions).encode()).hexdigest()[:12]
+    return Log(folder_of(run) / f"{engine}-{ground.kind}-{digest}.jsonl")
+
+
+class Log:
+    """What was done: one line of JSON an event."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.lines: list[dict[str, Any]] = (
+            [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        )
+
+    def add(self, **fields: Any) -> None:
+        self.lines.append(fields)
+        with self.path.open("a") as file:
+            file.write(json.dumps(fields) + "\n")
+
+    def done(self) -> Counter[str]:
+        """Count the events of each name."""
+        return Counter(line["event"] for line in self.lines if "event" in line)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.path.unlink(missing_ok=True)
+        self.lines = []
