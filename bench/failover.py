@@ -11,6 +11,7 @@ What was measured is kept, so that a run that was ended goes on where it was; ot
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -29,7 +30,8 @@ sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests" / "providers"), str(CHECKO
 if lab := os.environ.get("CHAIN_LAB_HOST"):
     os.environ["DOCKER_HOST"] = lab  # before anything asks for an engine
 
-from faults import dropping, dropping_rules, kill_program, uplinks_end  # noqa: E402 - the folders are put on the path above
+import documents  # noqa: E402 - the folders are put on the path above
+from faults import dropping, dropping_rules, kill_program, uplinks_end  # noqa: E402
 from gaps import Stopwatch  # noqa: E402
 from ground import here  # noqa: E402
 from kept import Log, log_of  # noqa: E402
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
     from world import Provider
 
 RESULTS = CHECKOUT / "bench" / "results" / "failover.json"
+DOCS = CHECKOUT / "docs" / "tuning.md"
+BEGIN = "<!-- From bench/failover.py, by `make bench-failover WRITE=1`. -->\n"
 RATE, IDLE, FLOWS = 1000, 20, 100
 IN_LAB_RATE, IN_LAB_IDLE, IN_LAB_FLOWS = 50, 5, 20  # emulated, a packet takes milliseconds of both processors
 RELAY_PORT = 51901
@@ -383,7 +387,24 @@ def save(rows: list[dict[str, Any]]) -> None:
     found = json.loads(RESULTS.read_text())["faults"] if RESULTS.exists() else []
     kept = [row for row in found if row["where"] not in {row["where"] for row in rows}]
     RESULTS.parent.mkdir(exist_ok=True)
-    write_atomic(RESULTS, json.dumps({"settings": SETTINGS, "faults": kept + rows}, indent=2) + "\n", 0o644)
+    rows = sorted(kept + rows, key=lambda row: row["where"])
+    write_atomic(RESULTS, json.dumps({"settings": SETTINGS, "faults": rows}, indent=2) + "\n", 0o644)
+    documents.put(DOCS, BEGIN, documented(rows))
+
+
+def documented(rows: list[dict[str, Any]]) -> str:
+    """Give the tables of docs/tuning.md."""
+    columns = ("", "RTT", "n", "blackout p50", "p99", "max", "ended p99", "of the verdict", "false", "outside a tunnel")
+    text = ""
+    for where, found in itertools.groupby(rows, key=lambda row: row["where"]):
+        lines = []
+        for row in found:
+            blackout, resets = row["blackout_ms"], (row["reset_ms"]["p99"], row["reset_after_verdict_ms"]["p99"])
+            times = (row["rtt_ms"], row["n"], blackout["p50"], blackout["p99"], blackout["max"], *resets)
+            shown = ["" if each is None else f"{each:,.0f}" for each in times]
+            lines.append((row["fault"], *shown, row["false_switches"], row["leaked"]))
+        text += f"\n{where[0].upper()}{where[1:]}:\n\n{documents.table(columns, lines)}"
+    return text
 
 
 def chain_of(world: World, ground: Ground, *, delayed: bool) -> Chain:

@@ -19,18 +19,20 @@ from typing import TYPE_CHECKING
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "bench")]
 
-import losses  # noqa: E402 - the neighbours and the package are put on the path above
+import documents  # noqa: E402 - the neighbours and the package are put on the path above
+import losses  # noqa: E402
 from chart import Panel, Point, svg  # noqa: E402
+from documents import table  # noqa: E402
 from simulated import Scene, World  # noqa: E402
 
 from chain.agent.verdict import COSTLY, NEAR, STRANGERS, TICK_IDLE, Sensitivity, State, Verdict  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 DOCS = CHECKOUT / "docs" / "tuning.md"
 CHART = CHECKOUT / "docs" / "tuning.svg"
-BEGIN, END = "<!-- From bench/verdicts.py, by `make bench-verdicts WRITE=1`. -->\n", "<!-- Its end. -->\n"
+BEGIN = "<!-- From bench/verdicts.py, by `make bench-verdicts WRITE=1`. -->\n"
 
 HOUR, DAY = 3600.0, 86400.0
 RTTS = (0.0003, 0.02, 0.08)
@@ -241,12 +243,6 @@ def trade(asked: Trade, days: float, count: int) -> tuple[float, float]:
 # What is printed
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table as Markdown has it; all columns but the first are figures."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def figure(value: float) -> str:
     return f"{value:.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
 
@@ -378,9 +374,7 @@ In a WireGuard tunnel over IPv4, outer headers included.
         print(text)
         print(f"100 idle exits take {cost() * 100:.1f} % of one core of this machine, but for sending and receiving.")
         if wanted.write:
-            before, _, rest = DOCS.read_text(encoding="utf-8").partition(BEGIN)
-            _, _, after = rest.partition(END)
-            DOCS.write_text(before + BEGIN + text + END + after, encoding="utf-8")
+            documents.put(DOCS, BEGIN, text)
             CHART.write_text(bench.draw(), encoding="utf-8")
 
 
