@@ -122,6 +122,7 @@ class Entry:
         if not is_wireguard_key(self._private_key.reveal()):
             raise ValueError("the secret entry_private_key is no WireGuard key")
         caps.drop(caps.CAP_DAC_OVERRIDE)
+        self._agent = await _start_agent()  # already, since it takes longest to start; it waits to be told what to do
         self._take_identity()
         log("entry", "locked")
         self._wireguard = await wireguard.create(CLIENT_INTERFACE)
@@ -241,14 +242,8 @@ class Entry:
 
     async def _keep_agent(self) -> None:
         while True:
-            self._agent = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "chain.agent",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=LINE_LIMIT,
-            )
+            if self._agent is None or self._agent.returncode is not None:
+                self._agent = await _start_agent()
             self._reading = asyncio.create_task(self._read_agent(self._agent))
             try:
                 refusal = (await self._tell_agent()).get("error")
@@ -485,6 +480,13 @@ def _refuse_powerless(writer: asyncio.StreamWriter) -> None:
     pid, _, _ = struct.unpack("3i", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if not caps.has(caps.CAP_NET_ADMIN, pid):
         raise PermissionError("only a process with NET_ADMIN may ask")
+
+
+async def _start_agent() -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "chain.agent", stdin=pipe, stdout=pipe, limit=LINE_LIMIT
+    )
 
 
 async def _death_of(daemon: Daemon) -> None:

@@ -166,9 +166,11 @@ def hide_clients(outside: str) -> None:
 
 def only_within_ipsec() -> None:
     """Take and send L2TP by IPsec alone, as providers do: there are moments in which no policy sees to it."""
+    # In an error the kernel quotes what came by IPsec: protocol and port of the packet in it.
+    quoted = "icmp type destination-unreachable @th,136,8 17 @th,240,16 1701"
     rules = (
         "chain in { type filter hook input priority 0; udp dport 1701 meta ipsec missing drop; }; "
-        "chain out { type filter hook output priority 0; udp sport 1701 rt ipsec missing drop; };"
+        f"chain out {{ type filter hook output priority 0; udp sport 1701 rt ipsec missing drop; {quoted} drop; }};"
     )
     run("nft", "-f", "-", stdin=f"table inet l2tp {{ }}\ndelete table inet l2tp\ntable inet l2tp {{ {rules} }}\n")
 
