@@ -39,7 +39,7 @@ from leftovers import alone, place, remove_leftovers  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from scene import Chain, capturing, exit_at, new_token  # noqa: E402
-from world import WIREGUARD_PORT, World, docker, eventually  # noqa: E402
+from world import WIREGUARD_PORT, Failed, World, docker, eventually  # noqa: E402
 
 from chain.api.project import write_atomic  # noqa: E402
 from chain.engine.connection import Engine  # noqa: E402
@@ -65,6 +65,8 @@ SETTLE_SECONDS = 1.5  # for resets to arrive, and answers; when all have, the ne
 LOOK_SECONDS = 0.1  # between two looks at the client's program meanwhile
 CALM_SECONDS = 0.6  # with all well, before the next fault
 BATCH = 20  # faults under one capture
+APART_MS = 20.0  # two gaps that are no farther apart are one: that long between two new flows, and some
+FAILURES = 3  # in a row, after which the bench gives up
 
 console = Console(highlight=False)
 
@@ -235,29 +237,40 @@ class Entry:
         return next(iter(dead), None), max((each["number"] for each in events), default=since)
 
 
-def gaps_in(looks: list[dict[str, Any]]) -> list[dict[str, float]]:
+def gaps_in(looks: Iterable[dict[str, Any]]) -> list[dict[str, float]]:
     return [gap for look in looks for series in ("stream", "flows") for gap in look[series]["gaps"]]
+
+
+def outage(gaps: Iterable[dict[str, float]]) -> tuple[float, float] | None:
+    """Give begin and end of the longest time in which the stream or new flows had no answer; None without any."""
+    found: list[tuple[float, float]] = []
+    for gap in sorted(gaps, key=lambda gap: gap["from"]):
+        if found and gap["from"] <= found[-1][1] + APART_MS:
+            found[-1] = found[-1][0], max(found[-1][1], gap["until"])
+        else:
+            found.append((gap["from"], gap["until"]))
+    return max(found, key=lambda each: each[1] - each[0], default=None)
 
 
 def calm_figures(look: dict[str, Any]) -> dict[str, Any]:
     """Give what a look before a fault says, in milliseconds: the longest gap, and the time to the internet and back."""
-    longest = max((gap["until"] - gap["from"] for gap in gaps_in([look])), default=0.0)
-    return {"calm": longest, "trip": look["stream"]["median_ms"]}
+    begin, end = outage(gaps_in([look])) or (0.0, 0.0)
+    return {"calm": end - begin, "trip": look["stream"]["median_ms"]}
 
 
-def fault_figures(looks: list[dict[str, Any]], idle_before: int, dead_at: float | None) -> dict[str, Any]:
+def fault_figures(before: dict[str, Any], looks: list[dict[str, Any]], dead_at: float | None) -> dict[str, Any]:
     """Give what one fault did, in milliseconds. `dead_at`: when the exit was judged dead, by the calendar."""
-    gaps = gaps_in(looks)
-    if not gaps:
+    found = outage(gaps_in(looks))
+    if found is None:
         return {"missed": True}
-    begin = min(gap["from"] for gap in gaps)
-    resets = sorted(each["reset"] for look in looks for each in look["resets"])[:idle_before]
+    begin, end = found
+    resets = [each["reset"] for look in looks for each in look["resets"] if each["opened"] < before["now"]]
     return {
-        "blackout": max(gap["until"] for gap in gaps) - begin,
+        "blackout": end - begin,
         "lost": int(sum(gap["lost"] for look in looks for gap in look["stream"]["gaps"])),
         "resets": [each - begin for each in resets],  # since the fault was felt
-        "after_verdict": [] if dead_at is None else [each + looks[0]["epoch"] - dead_at for each in resets],
-        "kept": idle_before - len(resets),  # connections that should have been reset, and were not
+        "after_verdict": [] if dead_at is None else [each + before["epoch"] - dead_at for each in resets],
+        "kept": before["idle"] - len(resets),  # connections that should have been reset, and were not
     }
 
 
@@ -278,33 +291,36 @@ def rows_of(log: Log, where: str) -> list[dict[str, Any]]:
 
 def row_of(lines: list[dict[str, Any]], where: str) -> dict[str, Any]:
     events = [line for line in lines if "event" in line]
-    felt = [line for line in events if not line.get("missed")]
+    felt = [line for line in events if "blackout" in line]
     captures = [line for line in lines if "leaked" in line]
     blackouts = [line["blackout"] for line in felt]
     resets = [each for line in felt for each in line["resets"]]
     after_verdict = [each for line in felt for each in line["after_verdict"]]
-    trips = [line["trip"] for line in events if line["trip"]]
+    trips = [line["trip"] for line in felt if line["trip"]]
+    under_capture = sum(line["of"] for line in captures)
     return {
         "fault": lines[0]["fault"],
         "where": where,
         "added_ms": lines[0]["added_ms"],
         "rtt_ms": round(statistics.median(trips), 1) if trips else None,
         "n": len(felt),
-        "missed": len(events) - len(felt),
+        "missed": sum("missed" in line for line in events),  # not felt by anybody
+        "failed": sum("failed" in line for line in events),  # users were not answered within the bench's patience
         "blackout_ms": {
             "p50": percentile(blackouts, 0.5),
             "p99": percentile(blackouts, 0.99),
             "max": percentile(blackouts, 1.0),
         },
-        "calm_gap_ms": round(max(line["calm"] for line in events), 1),
+        "calm_gap_ms": max((round(line["calm"], 1) for line in felt), default=None),
         "lost": sum(line["lost"] for line in felt),
         "leaked": sum(line["leaked"] for line in captures),
+        "capture_dropped": sum(line["dropped"] for line in captures),
         "reset_ms": {"p50": percentile(resets, 0.5), "p99": percentile(resets, 0.99)},
         "reset_after_verdict_ms": {"p50": percentile(after_verdict, 0.5), "p99": percentile(after_verdict, 0.99)},
         "connections": len(resets) + sum(line["kept"] for line in felt),
         "not_reset": sum(line["kept"] for line in felt),
-        "false_switches": sum(line["false_switch"] for line in events),
-        "positive_control_seen": all(line["seen"] for line in captures),
+        "false_switches": sum(line["false_switch"] for line in felt),
+        "positive_control_seen": under_capture >= len(events) and all(line["seen"] for line in captures),
     }
 
 
@@ -320,52 +336,67 @@ class Run:
     idle: int
     added_ms: int
 
-    def batch(self, name: str, count: int) -> list[dict[str, Any]]:
-        """Break exits so many times in one way, under one capture; give a line for each, and one of the capture."""
+    def batch(self, name: str, count: int, log: Log) -> None:
+        """Break exits so many times in one way, under one capture; add a line for each, and one of the capture."""
         world, token = self.chain.world, new_token()
         internet = docker("network", "inspect", "-f", "{{.Id}}", world.site.network("internet"))[:12]
         allowed = {f"br-{internet}"} | self.chain.link_bridges()
-        lines: list[dict[str, Any]] = []
         of = {"fault": name, "added_ms": self.added_ms}
+        done = 0
         with (
             capturing(world, token) as capture,
             Entry(self.chain) as entry,
             Stopwatch(world, token, self.rate, self.idle, IN_LAB_FLOWS if lab else FLOWS) as watch,
         ):
-            number = 0
-            for done in range(count):
-                figures, number = self.one(name, entry, watch, number)
-                lines.append({"event": f"{name} {self.added_ms}", **of, **figures})
-                console.print(f"{time.strftime('%H:%M:%S')}  {name}: {done + 1} of {count}", end="\r")
-        leaked = sum(capture.outside(allowed).values()) + capture.dropped
-        return [*lines, {**of, "leaked": leaked, "seen": bool(capture.seen)}]
+            failures = 0
+            for done in range(1, count + 1):
+                figures = self.one(name, entry, watch)
+                log.add(event=f"{name} {self.added_ms}", **of, **figures)
+                console.print(f"{time.strftime('%H:%M:%S')}  {name}: {done} of {count}", end="\r")
+                failures = failures + 1 if "failed" in figures else 0
+                if failures == FAILURES:
+                    break
+        leaked = sum(capture.outside(allowed).values())
+        log.add(**of, of=done, leaked=leaked, dropped=capture.dropped, seen=bool(capture.seen))
+        if failures:
+            raise SystemExit(f"{name}: {failures} times in a row users were left without an answer")
 
-    def one(self, name: str, entry: Entry, watch: Stopwatch, number: int) -> tuple[dict[str, Any], int]:
-        """Break the exit that is used once; give what it did, and the last event's number."""
+    def one(self, name: str, entry: Entry, watch: Stopwatch) -> dict[str, Any]:
+        """Break the exit that is used once; give what it did. Raises Failed when all is not well before it."""
         patience = self.ground.patience
         used = eventually(partial(entry.all_is_well, self.always), 120 * patience, "both exits are good")
+        # What began by the other exit stays there: all of it is to go by this one.
+        watch.look("anew")
         eventually(lambda: watch.look()["idle"] == self.idle, 60 * patience, "all connections are open")
         time.sleep(CALM_SECONDS * patience)  # in which nothing may happen
         before = watch.look()
         now = entry.used() or used
-        _, number = entry.judged_dead_at(now, number)
-        looks = []
+        _, number = entry.judged_dead_at(now, 0)
+        looks: list[dict[str, Any]] = []
+        try:
+            with FAULTS[name](Site(self.chain, self.chain.world, now, self.providers[now])):
+                eventually(lambda: entry.used() not in (now, None), 30 * patience, "another exit is used")
+                looks.append(watch.look())
+                switched = looks[-1]["now"]
+                eventually(lambda: self._answered(watch, looks, switched), 30 * patience, "users are answered")
+                until = time.monotonic() + SETTLE_SECONDS * patience
+                while time.monotonic() < until and _reset(looks, before) < before["idle"]:
+                    time.sleep(LOOK_SECONDS)
+                    looks.append(watch.look())
+                dead_at, _ = entry.judged_dead_at(now, number)
+        except Failed as error:
+            return {"failed": str(error)}
+        return calm_figures(before) | {"false_switch": now != used} | fault_figures(before, looks, dead_at)
 
-        def ended() -> bool:
-            """Say whether all is over that the fault brings: the stream flows, and what was open has been reset."""
-            looks.append(watch.look())
-            answered = bool(looks[-1]["stream"]["median_ms"] and looks[-1]["flows"]["median_ms"])
-            return answered and sum(len(each["resets"]) for each in looks) >= before["idle"] and entry.used() != now
+    @staticmethod
+    def _answered(watch: Stopwatch, looks: list[dict[str, Any]], since: float) -> bool:
+        """Tell whether what was sent since then has been answered, of the stream and of new flows."""
+        looks.append(watch.look())
+        return all(looks[-1][series]["answered_at"] > since for series in ("stream", "flows"))
 
-        with FAULTS[name](Site(self.chain, self.chain.world, now, self.providers[now])):
-            eventually(lambda: entry.used() not in (now, None), 30 * patience, "another exit is used")
-            until = time.monotonic() + SETTLE_SECONDS * patience
-            while not ended() and time.monotonic() < until:
-                time.sleep(LOOK_SECONDS)
-            looks.append(watch.look())
-            dead_at, number = entry.judged_dead_at(now, number)
-        figures = fault_figures(looks, before["idle"], dead_at)
-        return calm_figures(before) | {"false_switch": now != used} | figures, number
+
+def _reset(looks: Iterable[dict[str, Any]], before: dict[str, Any]) -> int:
+    return sum(each["opened"] < before["now"] for look in looks for each in look["resets"])
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -394,15 +425,29 @@ def save(rows: list[dict[str, Any]]) -> None:
 
 def documented(rows: list[dict[str, Any]]) -> str:
     """Give the tables of docs/tuning.md."""
-    columns = ("", "RTT", "n", "blackout p50", "p99", "max", "ended p99", "of the verdict", "false", "outside a tunnel")
+    columns = (
+        "",
+        "RTT",
+        "n",
+        "blackout p50",
+        "p99",
+        "max",
+        "ended p99",
+        "of the verdict",
+        "failed",
+        "false",
+        "outside",
+    )
     text = ""
     for where, found in itertools.groupby(rows, key=lambda row: row["where"]):
         lines = []
         for row in found:
+            if not row["positive_control_seen"]:
+                raise SystemExit(f"{where}, {row['fault']}: no capture that could have seen a leak; nothing is written")
             blackout, resets = row["blackout_ms"], (row["reset_ms"]["p99"], row["reset_after_verdict_ms"]["p99"])
             times = (row["rtt_ms"], row["n"], blackout["p50"], blackout["p99"], blackout["max"], *resets)
             shown = ["" if each is None else f"{each:,.0f}" for each in times]
-            lines.append((row["fault"], *shown, row["false_switches"], row["leaked"]))
+            lines.append((row["fault"], *shown, row["failed"], row["false_switches"], row["leaked"]))
         text += f"\n{where[0].upper()}{where[1:]}:\n\n{documents.table(columns, lines)}"
     return text
 
@@ -521,8 +566,7 @@ def batches(chain: Chain, ground: Ground, wanted: Wanted, added_ms: int, names: 
     while any(wanted.left(name, added_ms) for name in names):
         for name in names:
             if count := wanted.left(name, added_ms):
-                for line in run.batch(name, count):
-                    wanted.log.add(**line)
+                run.batch(name, count, wanted.log)
         show(rows_of(wanted.log, ""))
 
 

@@ -1,13 +1,12 @@
 """Switches, drains and goes back while clients send, and counts what they lose: packets, order, new flows.
 
 10,000 packets a second each way in one stream, by iperf3, and 200 new flows a second. Beside it the same for as long
-without any switch, and in the end with an exit killed: a count that stays at nothing there counts nothing.
+without any switch, and in the end an exit killed: a count that stays at nothing there counts nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import subprocess
 import sys
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
 SIZE = 200  # bytes of a packet of the stream
 FLOWS = 200  # a second
-STREAM = 100  # packets a second of the flows' own program
+STREAM, RATE = 100, 1000  # packets a second of the flows' own program, beside iperf3 and alone
 STEPS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("switch", "default", "oslo"), "oslo"),
     (("switch", "default", "paris"), "paris"),
@@ -69,23 +68,30 @@ class Count:
 
 
 @contextmanager
-def stream(world: World, rate: int, seconds: int) -> Iterator[Callable[[], dict[str, Any]]]:
+def stream(world: World, rate: int, seconds: int) -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """Send that many packets a second each way for so long; what is given waits for the end, and says what arrived."""
-    with world.background("internet", "iperf3", "--server", "--one-off"):
+    with world.background("internet", "iperf3", "--server", "--json"):
         eventually(lambda: ":5201" in world.exec("internet", "ss", "-Hltn"), 30, "the receiver listens")
-        arguments = ("-u", "--bidir", "-l", str(SIZE), "-b", str(rate * SIZE * 8), "-t", str(seconds), "--json")
+        arguments = ("-u", "--bidir", "-l", str(SIZE), "-b", str(rate * SIZE * 8), "-t", str(seconds))
+        command = ("iperf3", "-c", world.site.internet_host, *arguments, "--json", "--get-server-output")
         process = subprocess.Popen(
-            ["docker", "exec", world.container("client"), "iperf3", "-c", world.site.internet_host, *arguments],
-            stdout=subprocess.PIPE,
-            text=True,
+            ["docker", "exec", world.container("client"), *command], stdout=subprocess.PIPE, text=True
         )
 
-        def end() -> dict[str, Any]:
+        def end() -> list[dict[str, Any]]:
             said, _ = process.communicate(timeout=seconds + 60)
-            found: dict[str, Any] = json.loads(said)
-            return found
+            found = json.loads(said)
+            if "error" in found:
+                raise SystemExit(f"iperf3: {found['error']}")
+            # Each end counts what it receives.
+            return [_received(found), _received(found["server_output_json"])]
 
         yield end
+
+
+def _received(found: dict[str, Any]) -> dict[str, Any]:
+    """Give what one end says of the stream that it received."""
+    return next(each["udp"] for each in found["end"]["streams"] if not each["udp"]["sender"])
 
 
 def under_traffic(chain: Chain, rate: int, seconds: int, count: Count, act: Callable[[Count, float], None]) -> Count:
@@ -93,13 +99,18 @@ def under_traffic(chain: Chain, rate: int, seconds: int, count: Count, act: Call
     with Stopwatch(chain.world, new_token(), STREAM, 0, FLOWS) as watch, stream(chain.world, rate, seconds) as end:
         time.sleep(2)  # of traffic alone, at which the stream gets under way
         watch.look()
-        act(count, time.monotonic() + seconds - 6)
-        look, found = watch.look(), end()
-    for each in found["end"]["streams"]:
-        udp = each["udp"]
-        count.packets += udp["packets"]
-        count.lost += udp["lost_packets"]
-        count.reordered += udp["out_of_order"]
+        act(count, time.monotonic() + seconds - 12)  # the last round takes some
+        time.sleep(1)  # for the last flows' answers
+        look = watch.look()
+        for received in end():
+            count.packets += received["packets"]
+            count.lost += received["lost_packets"]
+            count.reordered += received["out_of_order"]
+    return with_flows(count, look)
+
+
+def with_flows(count: Count, look: dict[str, Any]) -> Count:
+    """Add what the client's own program saw."""
     count.flows = look["flows"]["sent"]
     # Two flows by two exits may be answered in another order than they began in.
     count.failed_flows = int(sum(gap["lost"] for gap in look["flows"]["gaps"])) - look["flows"]["late"]
@@ -107,33 +118,39 @@ def under_traffic(chain: Chain, rate: int, seconds: int, count: Count, act: Call
     return count
 
 
+def killed(chain: Chain, entry: Entry) -> Count:
+    """Kill the exit that is used, as a control: by that program alone, since iperf3's own connection would be ended."""
+    count = Count("an exit killed, as a control", done=1)
+    with Stopwatch(chain.world, new_token(), RATE, 0, FLOWS) as watch:
+        time.sleep(1)  # of traffic alone
+        watch.look()
+        docker("kill", chain.container(f"exit-{entry.used()}"))
+        time.sleep(5)  # in which it is answered again
+        look = watch.look()
+    count.packets = look["stream"]["sent"]
+    count.lost = int(sum(gap["lost"] for gap in look["stream"]["gaps"]))
+    return with_flows(count, look)
+
+
 def nothing(_: Count, until: float) -> None:
     time.sleep(max(0.0, until - time.monotonic()))
 
 
 def steps(chain: Chain, entry: Entry) -> Callable[[Count, float], None]:
+    """Do all steps again and again; the last of them leave nothing pinned or drained."""
+
     def act(count: Count, until: float) -> None:
-        for command, exit_ in itertools.cycle(STEPS):
-            if time.monotonic() > until:
-                return
-            chain.run(*command)
-            eventually(partial(uses, entry, exit_), 30, f"{exit_} is used")
-            count.done += 1
+        while time.monotonic() < until:
+            for command, exit_ in STEPS:
+                chain.run(*command)
+                eventually(partial(uses, entry, exit_), 30, f"{exit_} is used")
+                count.done += 1
 
     return act
 
 
 def uses(entry: Entry, exit_: str) -> bool:
     return entry.used() == exit_
-
-
-def killed(chain: Chain, entry: Entry) -> Callable[[Count, float], None]:
-    def act(count: Count, until: float) -> None:
-        docker("kill", chain.container(f"exit-{entry.used()}"))
-        count.done = 1
-        nothing(count, until)
-
-    return act
 
 
 def show(counts: list[Count], rate: int) -> None:
@@ -167,7 +184,7 @@ def main() -> None:
                 counts = [
                     under_traffic(chain, rate, seconds, Count("nothing"), nothing),
                     under_traffic(chain, rate, seconds, Count("switch, drain and back"), steps(chain, entry)),
-                    under_traffic(chain, rate, 10, Count("an exit killed, as a control"), killed(chain, entry)),
+                    killed(chain, entry),
                 ]
         finally:
             chain.run("down", check=False)

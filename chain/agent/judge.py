@@ -85,6 +85,8 @@ class Judge:
             self._known = groups, set(self._watches)
             self._failover = Failover(groups, before.chosen if first else self._failover.chosen)
             self._drained.clear()
+            names = {group.name for group in groups}
+            self._blocked_since = {name: at for name, at in self._blocked_since.items() if name in names}
             orders += self._steered(state)
         if first:
             self._placement = Placement.found(state, groups_before, before.chosen)
@@ -275,7 +277,8 @@ class Judge:
             watch = self._watches.get(move.source)
             since = None if watch is None else watch.failing_since
         if move.target is None:
-            self._blocked_since[move.group] = now if since is None else since
+            begun = now if since is None else since
+            self._blocked_since[move.group] = min(begun, self._blocked_since.get(move.group, begun))
             return None
         return None if since is None else round(now - since, 3)
 

@@ -412,7 +412,7 @@ class Verdict:
         self.state = State.DEAD
         self.cause = "it has not said that it is up"
         self.since = now
-        self.failing_since: float | None = None  # since when answers are missing, of one that gave some
+        self.failing_since: float | None = None  # since when it gives no answers, where that is why it is not good
         self.wake = now
 
     @property
@@ -438,7 +438,7 @@ class Verdict:
     def said(self, now: float, *, up: bool, cause: str) -> None:
         """Take the exit's own word, or the end of its report connection, which is `up=False`."""
         if up and not self._up:
-            self._up, self.wake = True, now
+            self._up, self.wake, self.failing_since = True, now, None
             for trail in self._trails.values():
                 trail.begin()
             if self._has_to_answer:
@@ -451,6 +451,9 @@ class Verdict:
                 self._set(now, State.GOOD, cause)
         elif not up:
             self._up = False
+            main = self._main()
+            silent_since = main.first if main.misses else _NEVER
+            self.failing_since = min(silent_since, self._traffic.unanswered_since, self.failing_since or now, now)
             self._die(now, cause)
 
     def succeed(self, other: Verdict) -> None:
@@ -529,15 +532,13 @@ class Verdict:
 
     def _decide(self, now: float) -> float:
         """Change the state if that is due. Give the time at which it may be without anything else happening."""
-        near, public = self._near, self._public
-        main = self._nearest
-        if near is not None and public is not None and near.misses >= FEW and public.proof >= near.first:
-            main = public  # who does not answer is the near one alone
+        main, public = self._main(), self._public
         if not main.misses and (public is None or not public.misses):
             self._marked = self._traffic.sent, self._traffic.received
             if self.state is State.GOOD and main.loss < self._want.lossy:
                 return _NEVER
-        level, cause, at = self._level(now, main)
+        level, cause, at, silent = self._level(now, main)
+        self.failing_since = None if silent is None else min(silent.first, self._traffic.unanswered_since)
         if level is State.DEAD and self.state is not State.DEAD:
             self._die(now, cause)
         elif level is State.SUSPECT and self.state is State.GOOD:
@@ -549,8 +550,18 @@ class Verdict:
             self._look_for_recovery(now, main, uneasy=level is not State.GOOD)
         return at
 
-    def _level(self, now: float, main: Trail) -> tuple[State, str, float]:
-        """Say how bad it is at this moment, whatever it was before, and when it may become worse by itself."""
+    def _main(self) -> Trail:
+        """Give what counts most: the nearest, unless strangers answer and the near one alone does not."""
+        near, public = self._near, self._public
+        if near is not None and public is not None and near.misses >= FEW and public.proof >= near.first:
+            return public
+        return self._nearest
+
+    def _level(self, now: float, main: Trail) -> tuple[State, str, float, Trail | None]:
+        """Say how bad it is at this moment, whatever it was before.
+
+        Give the cause too, when it may become worse by itself, and whose silence it is, if it is one.
+        """
         at = _NEVER
         near, public = self._near, self._public
         if main.misses:
@@ -558,7 +569,7 @@ class Verdict:
             if level is State.DEAD and (self._traffic.flows(now) or self._may_answer(public, main)):
                 level = State.SUSPECT
             if level is not State.GOOD:
-                return level, self._told(now, main), at
+                return level, self._told(now, main), at, main
         if near is main and public is not None and public.misses and public.known and near.proof > public.first:
             level, later = self._silence(now, public)
             at = min(at, later)
@@ -567,11 +578,11 @@ class Verdict:
                 public.known = level is not State.DEAD
             elif level is not State.GOOD:
                 cause = f"the tunnel's far end answers, but the internet does not: {self._told(now, public)}"
-                return (State.DEAD if level is State.DEAD and self._traffic.alarm else State.SUSPECT), cause, at
+                return (level if self._traffic.alarm else State.SUSPECT), cause, at, public
         limit = self._want.lossy if self.state is State.GOOD else self._want.lossy / 2
         if main.loss >= limit and self.state is not State.DEAD and main.answers > 1 / NEAR.busy:
-            return State.SUSPECT, f"{main.loss:.0%} of the probes get no answer", at
-        return State.GOOD, "", at
+            return State.SUSPECT, f"{main.loss:.0%} of the probes get no answer", at, None
+        return State.GOOD, "", at, None
 
     def _silence(self, now: float, trail: Trail) -> tuple[State, float]:
         """Say what a silence by itself amounts to, and when it may amount to more."""
@@ -595,7 +606,7 @@ class Verdict:
             self._steady_since = _NEVER
         elif self._steady_since == _NEVER:
             if main.proof > self.since and not main.misses:
-                self._steady_since, self._steady_answers, self.failing_since = now, main.answers, None
+                self._steady_since, self._steady_answers = now, main.answers
         elif main.answers - self._steady_answers >= FEW - 1:
             if self.state is State.DEAD:
                 self._recover(now, "it answers again")
@@ -626,10 +637,6 @@ class Verdict:
         self._set(now, State.DEAD, cause)
 
     def _set(self, now: float, state: State, cause: str) -> None:
-        if state is State.GOOD:
-            self.failing_since = None
-        elif self.state is State.GOOD or (state is State.DEAD and self.failing_since is None):
-            self.failing_since = min(self._nearest.first, self._traffic.unanswered_since, now)
         if state is not self.state:
             self.since = now
         self.state, self.cause = state, cause

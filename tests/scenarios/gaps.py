@@ -28,11 +28,11 @@ class Stopwatch:
         if self._read() != "ready":
             raise RuntimeError("the client's program did not start")
 
-    def look(self) -> dict[str, Any]:
-        """Give what happened since the last look."""
+    def look(self, order: str = "") -> dict[str, Any]:
+        """Give what happened since the last look. The order `anew`: begin the stream and idle connections anew."""
         if self._process.stdin is None:
             raise RuntimeError("no input")
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{order}\n")
         self._process.stdin.flush()
         found: dict[str, Any] = json.loads(self._read())
         return found

@@ -27,8 +27,10 @@ def folder_of(run: str) -> Path:
 
 def log_of(run: str, engine: str, ground: Ground, *settings: object) -> Log:
     """Give what was found on that engine and ground, with these settings, by the very code that is there now."""
-    described = [*images.describe(_IMAGES).values(), *World(Path(), Engine()).wanted_images()]
-    versions = [*sorted(image.name for image in described), *map(str, settings)]
+    world = World(Path(), Engine(), with_l2tp=ground.l2tp, with_xray=ground.xray, with_openvpn=ground.openvpn)
+    described = [*images.describe(_IMAGES).values(), *world.wanted_images()]
+    programs = sorted(path.read_text() for path in Path(__file__).parent.glob("*.py") if not path.match("test_*"))
+    versions = [*sorted(image.name for image in described), *programs, *map(str, settings)]
     digest = hashlib.sha256(" ".join(versions).encode()).hexdigest()[:12]
     return Log(folder_of(run) / f"{engine}-{ground.kind}-{digest}.jsonl")
 

@@ -115,7 +115,7 @@ def one(name: str, chain: Chain, ground: Ground, watcher: Watcher) -> dict[str, 
     only_paris(chain, ground)
     chain.answered()
     eventually(watcher.calm, 120 * ground.patience, "answers without a break")
-    began = time.monotonic()
+    began, calendar = time.monotonic(), time.time()
     faults_for(ground)[name](chain, chain.world, ground)
     whole = time.monotonic()
     eventually(
@@ -123,7 +123,7 @@ def one(name: str, chain: Chain, ground: Ground, watcher: Watcher) -> dict[str, 
         180 * ground.patience,
         f"answers after: {name}",
     )
-    found: dict[str, Any] = {"dials": dials(chain, time.monotonic() - began)}
+    found: dict[str, Any] = {"dials": dials(chain, calendar)}
     away = watcher.away(began)
     if away is None:
         return {**found, "away": 0.0, "beyond": 0.0}
@@ -131,9 +131,9 @@ def one(name: str, chain: Chain, ground: Ground, watcher: Watcher) -> dict[str, 
     return {**found, "away": back - begun, "beyond": max(0.0, back - max(whole, begun))}
 
 
-def dials(chain: Chain, seconds: float) -> list[float]:
-    """Give the seconds from each dial of the first exit's to its first answer, within so long a time until now."""
-    command = ["docker", "logs", "--timestamps", "--since", f"{seconds:.0f}s", chain.container("exit-paris")]
+def dials(chain: Chain, since: float) -> list[float]:
+    """Give the seconds from each dial of the first exit's to its first answer, since that time of the calendar."""
+    command = ["docker", "logs", "--timestamps", "--since", f"{since:.3f}", chain.container("exit-paris")]
     lines = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True).stdout
     found, begun = [], None
     for line in lines.splitlines():

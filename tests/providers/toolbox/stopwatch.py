@@ -2,7 +2,8 @@
 
 Arguments: the internet's address, packets a second, idle TCP connections, new flows a second, token.
 It answers a line on its standard input with a line of JSON of what happened since the line before: gaps of the stream
-and of the new flows, resets, and the median of what answers took.
+and of the new flows, resets, and the median of what answers took. The line `anew` has it begin the stream and the idle
+connections anew, so that they go the way of what is new.
 Times are those of the kernel's monotonic clock, in milliseconds, and the same in all containers.
 """
 
@@ -33,7 +34,9 @@ class Series:
 
     sent: dict[int, float] = field(default_factory=dict)  # not answered yet
     last: int = -1  # the last number that was answered
+    answered_at: float = 0.0  # when that one was sent
     count: int = 0
+    told_of: int = 0
     answers: int = 0
     late: int = 0  # answered after a later one
     took: list[float] = field(default_factory=list)  # milliseconds until the answer
@@ -56,7 +59,7 @@ class Series:
         missing = [each for each in range(self.last + 1, number) if each in self.sent]
         if missing:
             self.gaps.append({"from": self.sent[missing[0]], "until": clock(), "lost": len(missing)})
-        self.last = number
+        self.last, self.answered_at = number, began
 
     def forget(self) -> None:
         """Forget what will not be answered any more."""
@@ -65,9 +68,15 @@ class Series:
             del self.sent[number]
 
     def told(self) -> dict[str, Any]:
-        took = statistics.median(self.took) if self.took else None
-        found = {"sent": self.count, "answered": self.answers, "late": self.late, "gaps": self.gaps, "median_ms": took}
-        self.gaps, self.took = [], []
+        found = {
+            "sent": self.count - self.told_of,
+            "answered": self.answers,
+            "late": self.late,
+            "gaps": self.gaps,
+            "median_ms": statistics.median(self.took) if self.took else None,
+            "answered_at": self.answered_at,  # when the last one that was answered had been sent
+        }
+        self.told_of, self.answers, self.late, self.gaps, self.took = self.count, 0, 0, [], []
         return found
 
 
@@ -76,15 +85,26 @@ class Stopwatch:
         self.stream, self.flows = Series(), Series()
         self.resets: list[dict[str, float]] = []
         self._poll = select.epoll()
-        self._channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-        self._channel.setblocking(False)  # noqa: FBT003 - the socket module's signature
-        self._channel.connect((HOST, ECHO_PORT))
+        self._channel = self._new_channel()
         self._open: dict[int, tuple[int, float, socket.socket]] = {}  # new flows, until they are answered or old
         self._connecting: dict[int, socket.socket] = {}
         self._idle: dict[int, tuple[float, socket.socket]] = {}
-        self._poll.register(self._channel, select.EPOLLIN)
         self._poll.register(sys.stdin, select.EPOLLIN)
+
+    def _new_channel(self) -> socket.socket:
+        channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        channel.setblocking(False)  # noqa: FBT003 - the socket module's signature
+        channel.connect((HOST, ECHO_PORT))
+        self._poll.register(channel, select.EPOLLIN)
+        return channel
+
+    def _begin_anew(self) -> None:
+        self._channel.close()
+        for connection in (*self._connecting.values(), *(each for _, each in self._idle.values())):
+            connection.close()
+        self._connecting, self._idle = {}, {}
+        self._channel, self.stream = self._new_channel(), Series()
 
     def run(self) -> None:
         """Go on until standard input ends."""
@@ -103,11 +123,14 @@ class Stopwatch:
                 next_idle = now + 0.005
             for number, _ in self._poll.poll(max(0.0, min(next_stream, next_flow) - time.monotonic())):
                 if number == sys.stdin.fileno():
-                    if not sys.stdin.readline():
+                    line = sys.stdin.readline()
+                    if not line:
                         return
+                    if line == "anew\n":
+                        self._begin_anew()
                     print(json.dumps(self._told()), flush=True)
-                else:
-                    self._hear(number)
+                    break  # what else was heard may be of sockets that are closed by now; it is heard again
+                self._hear(number)
 
     def _begin_flow(self, now: float) -> None:
         number, flow = self.flows.ask(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -151,6 +151,32 @@ def test_it_says_since_when_answers_are_missing() -> None:
     assert exit_.verdict.failing_since == pytest.approx(exit_.now, abs=0.06)
 
 
+def test_a_near_target_that_is_silent_alone_is_no_missing_answer_of_the_exit() -> None:
+    exit_ = Exit().up().run(BEGIN, sends=50, gets=50)
+    exit_.answers = {Target.PUBLIC}
+    exit_.run(300.0, sends=50, gets=50)
+    assert exit_.verdict.state is State.GOOD
+    exit_.verdict.said(exit_.now, up=False, cause="its container is gone")
+    assert exit_.verdict.failing_since == pytest.approx(exit_.now, abs=0.06)
+
+
+def test_when_the_internet_is_gone_answers_are_missing_since_then() -> None:
+    exit_ = Exit().up().run(BEGIN + 20, sends=50, gets=50)
+    exit_.answers, gone_at = {Target.NEAR}, exit_.now
+    exit_.until(State.SUSPECT, 30.0, sends=50)
+    assert exit_.verdict.failing_since == pytest.approx(gone_at, abs=0.06)
+
+
+def test_loss_alone_is_no_silence() -> None:
+    exit_, random = Exit().up().run(BEGIN), seeded("loss")
+    while exit_.verdict.state is State.GOOD:
+        exit_.answers = set() if random.random() < 0.6 else set(Target)
+        exit_.tick()
+        assert exit_.now < BEGIN + 60
+    assert "of the probes" in exit_.verdict.cause
+    assert exit_.verdict.failing_since is None
+
+
 # Silence
 
 
