@@ -358,8 +358,8 @@ class Run:
                     break
         leaked = sum(capture.outside(allowed).values())
         log.add(**of, of=done, leaked=leaked, dropped=capture.dropped, seen=bool(capture.seen))
-        if failures:
-            raise SystemExit(f"{name}: {failures} times in a row users were left without an answer")
+        if failures == FAILURES:
+            raise SystemExit(f"{name}: {FAILURES} times in a row users were left without an answer")
 
     def one(self, name: str, entry: Entry, watch: Stopwatch) -> dict[str, Any]:
         """Break the exit that is used once; give what it did. Raises Failed when all is not well before it."""
