@@ -459,6 +459,8 @@ def chain_of(world: World, ground: Ground, *, delayed: bool) -> Chain:
     for name, provider in (("paris", ground.preferred), ("oslo", world.site.wireguard2)):
         exits[name], more = exit_at(world, name, provider, provider.wan)
         files |= more
+        # Somebody beyond the provider who answers: only that tells when its internet is gone.
+        exits[name].setdefault("probe", {"public": [world.site.internet_host]})
         if delayed:
             exits[name]["endpoint"] = f"{provider.wan}:{RELAY_PORT}"
     # One that was broken is not used again before the other one is, unless only one of them is to be broken.

@@ -39,10 +39,19 @@ class Reporter:
         self._on_need = on_need
         self._who = who
         self._changed = asyncio.Event()
+        self._writer: asyncio.StreamWriter | None = None
 
     def changed(self) -> None:
-        """Send a report now instead of at the next heartbeat."""
+        """Send a report now instead of at the next heartbeat: at once, since the caller may be busy for a while now.
+
+        Another one follows when it is not, with what has become of the rest by then.
+        """
+        if self._writer is not None:
+            self._report(self._writer)
         self._changed.set()
+
+    def _report(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(to_json(self._current()).encode() + b"\n")
 
     async def run(self) -> None:
         while True:
@@ -56,6 +65,7 @@ class Reporter:
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
         sender = asyncio.create_task(self._send(writer))
         heard = False
         try:
@@ -72,6 +82,7 @@ class Reporter:
                 if need is not None:
                     self._on_need(need)
         finally:
+            self._writer = None
             sender.cancel()
             writer.close()
             if heard:
@@ -82,7 +93,7 @@ class Reporter:
         with contextlib.suppress(OSError):
             while True:
                 self._changed.clear()
-                writer.write(to_json(self._current()).encode() + b"\n")
+                self._report(writer)
                 await writer.drain()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), HEARTBEAT)

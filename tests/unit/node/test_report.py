@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -60,6 +61,29 @@ async def _there_and_gone(port: int) -> None:
             lines.get_nowait()
     task.cancel()
     server.close()
+
+
+def test_news_go_out_before_the_caller_does_anything_else(port: int) -> None:
+    async def play() -> list[dict[str, str]]:
+        link = Link("127.0.0.0/8", sender_address="127.0.0.1", exit_address="127.0.0.1", sender_mac="", exit_mac="")
+        loop, state = asyncio.get_running_loop(), "up"
+        with socket.create_server(("127.0.0.1", port)) as server:
+            server.setblocking(False)  # noqa: FBT003 - the socket module's signature
+            reporter = Reporter(
+                link, lambda: replace(REPORT, state=state), lambda _: None, lambda _: None, who="the entry"
+            )
+            task = asyncio.create_task(reporter.run())
+            connection, _ = await loop.sock_accept(server)
+            with connection:
+                said = await loop.sock_recv(connection, 4096)
+                state = "down"
+                reporter.changed()
+                said += connection.recv(4096)  # which nothing awaited
+                task.cancel()
+        return [json.loads(line) for line in said.splitlines()]
+
+    found = asyncio.run(asyncio.wait_for(play(), SECONDS))
+    assert [each["state"] for each in found] == ["up", "down"]
 
 
 def test_an_interface_that_is_gone_has_no_counters() -> None:
