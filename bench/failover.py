@@ -15,7 +15,6 @@ import itertools
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests" / "providers"), str(CHECKOUT / "tests" / "scenarios")]
@@ -31,6 +30,7 @@ if lab := os.environ.get("CHAIN_LAB_HOST"):
     os.environ["DOCKER_HOST"] = lab  # before anything asks for an engine
 
 import documents  # noqa: E402 - the folders are put on the path above
+from dialogue import Dialogue  # noqa: E402
 from faults import dropping, dropping_rules, kill_program, uplinks_end  # noqa: E402
 from gaps import Stopwatch  # noqa: E402
 from ground import here  # noqa: E402
@@ -47,7 +47,6 @@ from chain.engine.connection import Engine  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from ground import Ground
     from world import Provider
@@ -94,8 +93,10 @@ def exit_killed(site: Site) -> Iterator[None]:
     """Kill its first process; then start it at once, for the engine waits longer before each start of many."""
     container = site.container
     docker("kill", container)
-    yield
-    docker("start", container)
+    try:
+        yield
+    finally:
+        docker("start", container)
 
 
 @contextmanager
@@ -103,8 +104,10 @@ def daemon_killed(site: Site) -> Iterator[None]:
     """Kill the tunnel's program; then start the exit anew, for it waits longer before each dial of many."""
     container = site.container
     kill_program(container, DAEMONS[site.chain.exits[site.exit]["kind"]], site.world)
-    yield
-    docker("restart", "-t", "0", container)
+    try:
+        yield
+    finally:
+        docker("restart", "-t", "0", container)
 
 
 @contextmanager
@@ -179,8 +182,8 @@ FAULTS: dict[str, Callable[[Site], Any]] = {
 SILENT = ("black hole", "one-way loss, outward", "one-way loss, back", "internet gone, tunnel stands", "slow death")
 
 
-class Entry:
-    """The entry's runtime, asked by one process that stays, which takes milliseconds. A context manager."""
+class Entry(Dialogue):
+    """The entry's runtime, asked by one process that stays, which takes milliseconds."""
 
     PROGRAM = (
         "import json, sys\nfrom chain.node.control import ask\n"
@@ -188,31 +191,11 @@ class Entry:
     )
 
     def __init__(self, chain: Chain) -> None:
-        self._process = subprocess.Popen(
-            ["docker", "exec", "-i", chain.container("entry"), "python3", "-c", self.PROGRAM],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.communicate(timeout=60)  # closes its input, at which it ends
+        super().__init__(chain.container("entry"), "python3", "-c", self.PROGRAM)
 
     def ask(self, verb: str, **fields: object) -> dict[str, Any]:
-        """Give the answer; an empty object instead of an error. Raises RuntimeError when the process has ended."""
-        if self._process.stdin is None or self._process.stdout is None:
-            raise RuntimeError("no input, or no output")
-        self._process.stdin.write(json.dumps({"verb": verb, **fields}) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the entry is gone")
-        found: dict[str, Any] = json.loads(line)
+        """Give the answer; an empty object instead of an error."""
+        found: dict[str, Any] = json.loads(self._asked(json.dumps({"verb": verb, **fields})))
         return {} if "error" in found else found
 
     def used(self) -> str | None:
@@ -362,18 +345,18 @@ class Run:
             raise SystemExit(f"{name}: {FAILURES} times in a row users were left without an answer")
 
     def one(self, name: str, entry: Entry, watch: Stopwatch) -> dict[str, Any]:
-        """Break the exit that is used once; give what it did. Raises Failed when all is not well before it."""
+        """Break the exit that is used once; give what it did, or what did not come about in time."""
         patience = self.ground.patience
-        used = eventually(partial(entry.all_is_well, self.always), 120 * patience, "both exits are good")
-        # What began by the other exit stays there: all of it is to go by this one.
-        watch.look("anew")
-        eventually(lambda: watch.look()["idle"] == self.idle, 60 * patience, "all connections are open")
-        time.sleep(CALM_SECONDS * patience)  # in which nothing may happen
-        before = watch.look()
-        now = entry.used() or used
-        _, number = entry.judged_dead_at(now, 0)
         looks: list[dict[str, Any]] = []
         try:
+            used = eventually(partial(entry.all_is_well, self.always), 120 * patience, "both exits are good")
+            # What began by the other exit stays there: all of it is to go by this one.
+            watch.look("anew")
+            eventually(lambda: watch.look()["idle"] == self.idle, 60 * patience, "all connections are open")
+            time.sleep(CALM_SECONDS * patience)  # in which nothing may happen
+            before = watch.look()
+            now = entry.used() or used
+            _, number = entry.judged_dead_at(now, 0)
             with FAULTS[name](Site(self.chain, self.chain.world, now, self.providers[now])):
                 eventually(lambda: entry.used() not in (now, None), 30 * patience, "another exit is used")
                 looks.append(watch.look())

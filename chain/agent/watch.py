@@ -46,7 +46,7 @@ class Watch:
 
     @property
     def failing_since(self) -> float | None:
-        """Give the monotonic time since when a formerly good exit's answers are missing; None where it is good."""
+        """Give the monotonic time since when it gives no answers, where that is why it is not good; else None."""
         return None if self._verdict is None else self._verdict.failing_since
 
     @property

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import yaml
+from dialogue import Dialogue
 from world import docker, eventually
 
 from chain.api import keys
@@ -21,7 +21,6 @@ from chain.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from scene import Chain
 
@@ -78,8 +77,8 @@ def dismiss(chain: Chain, crowd: list[Member]) -> None:
         (chain.folder / "secrets" / "peers" / member.name).unlink()
 
 
-class Crowd:
-    """The program that plays them: tests/providers/toolbox/crowd.py. A context manager."""
+class Crowd(Dialogue):
+    """The program that plays them: tests/providers/toolbox/crowd.py."""
 
     def __init__(
         self, chain: Chain, crowd: list[Member], service: str, *, interval: float, begin_within: float, flows: int = 1
@@ -90,12 +89,7 @@ class Crowd:
         """
         world = chain.world
         self.size = len(crowd)
-        self._process = subprocess.Popen(
-            ["docker", "exec", "-i", world.container(service), "python3", "crowd.py"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        super().__init__(world.container(service), "python3", "crowd.py")
         entry = yaml.safe_load(chain.file.read_text())["entry"]
         private = Secret((chain.folder / "secrets" / "entry_private_key").read_text().strip())
         settings = {
@@ -120,21 +114,6 @@ class Crowd:
         """Wait until all of them are `answered`, or `back`; then look."""
         eventually(lambda: self.ask("count")[what] == self.size, seconds, f"all of the crowd are {what}")
         return self.ask("look")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.communicate(timeout=60)  # closes its input, at which it ends
-
-    def _asked(self, line: str) -> str:
-        if self._process.stdin is None or self._process.stdout is None:
-            raise RuntimeError("no way to the crowd's program")
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-        return self._process.stdout.readline().strip()
 
 
 @dataclass(frozen=True)
