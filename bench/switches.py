@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests" / "providers"), str(CHECKOUT / "tests" / "scenarios")]
 
-from failover import Entry, chain_of  # noqa: E402 - the folders are put on the path above
+from failover import Entry, delayed_chain  # noqa: E402 - the folders are put on the path above
 from gaps import Stopwatch  # noqa: E402
 from ground import NATIVE  # noqa: E402
 from leftovers import alone, place, remove_leftovers  # noqa: E402
@@ -121,10 +121,11 @@ def with_flows(count: Count, look: dict[str, Any]) -> Count:
 def killed(chain: Chain, entry: Entry) -> Count:
     """Kill the exit that is used, as a control: by that program alone, since iperf3's own connection would be ended."""
     count = Count("an exit killed, as a control", done=1)
+    used = eventually(lambda: entry.all_is_well(None), 60, "both exits are good")
     with Stopwatch(chain.world, new_token(), RATE, 0, FLOWS) as watch:
         time.sleep(1)  # of traffic alone
         watch.look()
-        docker("kill", chain.container(f"exit-{entry.used()}"))
+        docker("kill", chain.container(f"exit-{used}"))
         time.sleep(5)  # in which it is answered again
         look = watch.look()
     count.packets = look["stream"]["sent"]
@@ -172,14 +173,13 @@ def main() -> None:
         remove_leftovers(Path(tempfile.gettempdir()), frozenset({"chain-yard", NATIVE.site.project}))
         world = World(Path(folder), Engine(), site=NATIVE.site)
         world.build()
-        chain = chain_of(world, NATIVE, delayed=False)
         try:
             world.start()
-            chain.up()
-            chain.connect("phone")
-            chain.answered()
-            with Entry(chain) as entry:
-                eventually(lambda: entry.all_is_well("paris"), 60, "both exits are good")
+            with delayed_chain(world, NATIVE, 0) as chain, Entry(chain) as entry:
+                eventually(lambda: entry.all_is_well(None), 60, "both exits are good")
+                for command, exit_ in STEPS[1:3]:  # whichever came up first
+                    chain.run(*command)
+                    eventually(partial(uses, entry, exit_), 30, f"{exit_} is used")
                 rate, seconds = given.rate, given.seconds
                 counts = [
                     under_traffic(chain, rate, seconds, Count("nothing"), nothing),
@@ -187,7 +187,6 @@ def main() -> None:
                     killed(chain, entry),
                 ]
         finally:
-            chain.run("down", check=False)
             world.stop()
     show(counts, given.rate)
     if not counts[-1].lost:
