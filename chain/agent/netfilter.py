@@ -77,11 +77,13 @@ class Netfilter:
         """
         wanted = _attribute(_MARK, struct.pack("!I", mark)) + _attribute(_MARK_MASK, b"\xff" * 4)
         for message in self._dump(_CONNTRACK, _GET_CONNTRACK, socket.AF_INET, wanted):
-            original = _attributes(_attributes(message)[_TUPLE_ORIGINAL])
-            ports = _attributes(original[_TUPLE_PROTOCOL])
+            original = _attributes(message, until=_TUPLE_ORIGINAL)[_TUPLE_ORIGINAL]
+            tuples = _attributes(original)
+            ports = _attributes(tuples[_TUPLE_PROTOCOL], until=_PROTOCOL)
             if ports[_PROTOCOL][0] != socket.IPPROTO_TCP:
                 continue
-            addresses = _attributes(original[_TUPLE_ADDRESSES])
+            ports = _attributes(tuples[_TUPLE_PROTOCOL])
+            addresses = _attributes(tuples[_TUPLE_ADDRESSES])
             yield Flow(
                 addresses[_SOURCE],
                 int.from_bytes(ports[_SOURCE_PORT]),
@@ -117,12 +119,16 @@ def _attribute(kind: int, value: bytes) -> bytes:
     return _ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
+def _attributes(data: bytes, until: int | None = None) -> dict[int, bytes]:
+    """Give the attributes, up to that one: what nobody asks for takes as long to read as the rest."""
     found, at = {}, 0
     while at + _ATTRIBUTE.size <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, at)
         if length < _ATTRIBUTE.size:
             break
-        found[kind & _KIND] = data[at + _ATTRIBUTE.size : at + length]
+        kind &= _KIND
+        found[kind] = data[at + _ATTRIBUTE.size : at + length]
+        if kind == until:
+            break
         at += (length + 3) & ~3
     return found
