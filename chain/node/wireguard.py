@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chain.node.run import CommandError, run, succeeds
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from chain.contract import Client
 
 _START_SECONDS = 30.0  # an emulated machine is slow
+_CONTROL_SOCKETS = "/var/run/wireguard"  # wireguard-go's, and known to wg
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,20 @@ async def create(interface: str) -> Daemon | None:
                 raise RuntimeError("wireguard-go did not start; is /dev/net/tun there?")
             await asyncio.sleep(0.02)
     return daemon
+
+
+async def gone(interface: str) -> None:
+    """Return when the wireguard-go behind an interface is gone. Raises OSError if it is already.
+
+    Its end of a connection is closed before its interface is taken down, which takes tens of milliseconds, and only
+    then does its process count as ended.
+    """
+    reader, writer = await asyncio.open_unix_connection(Path(_CONTROL_SOCKETS, f"{interface}.sock"))
+    try:
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+    finally:
+        writer.close()
 
 
 async def fill(interface: str, private_key: str, port: int, mark: int, peers: Iterable[Peer]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from chain.contract import MARK_TUNNEL
@@ -110,7 +111,8 @@ class WireGuard(Interface):
         if self._daemon is None:
             await asyncio.Event().wait()  # the kernel's WireGuard never says that it is lost, probes do
         else:
-            await self._daemon.ended.wait()
+            with contextlib.suppress(OSError):
+                await wireguard.gone(self.interface)
         return causes.DAEMON_DIED.found(what="wireguard-go died")
 
     async def hang_up(self) -> None:
