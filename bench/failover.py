@@ -1,7 +1,7 @@
 """Breaks exits under a client's traffic, and measures how long users were without an answer.
 
 Two exits stand in for each other; whichever is used is broken next. A client sends a stream that began before the
-fault, a new flow every 10 ms, and holds idle TCP connections. A gap begins when the first packet is sent that will not
+fault, a new flow every 5 ms, and holds idle TCP connections. A gap begins when the first packet is sent that will not
 be answered, and ends when the stream and a new flow are both answered again. Each packet of the client holds a token,
 which is looked for on every interface of the machine.
 
@@ -14,6 +14,7 @@ import argparse
 import itertools
 import json
 import os
+import shlex
 import statistics
 import sys
 import tempfile
@@ -31,14 +32,14 @@ if lab := os.environ.get("CHAIN_LAB_HOST"):
 
 import documents  # noqa: E402 - the folders are put on the path above
 from dialogue import Dialogue  # noqa: E402
-from faults import dropping, dropping_rules, kill_program, uplinks_end  # noqa: E402
+from faults import dropping_rules, pids_of, uplinks_end  # noqa: E402
 from gaps import Stopwatch  # noqa: E402
 from ground import here  # noqa: E402
 from kept import Log, log_of  # noqa: E402
 from leftovers import alone, place, remove_leftovers  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
-from scene import Chain, capturing, exit_at, new_token  # noqa: E402
+from scene import Chain, capturing, exit_at, from_afar, new_token  # noqa: E402
 from world import WIREGUARD_PORT, Failed, World, docker, eventually  # noqa: E402
 
 from chain.api.project import write_atomic  # noqa: E402
@@ -46,7 +47,6 @@ from chain.engine.connection import Engine  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
 
     from ground import Ground
     from world import Provider
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 RESULTS = CHECKOUT / "bench" / "results" / "failover.json"
 DOCS = CHECKOUT / "docs" / "tuning.md"
 BEGIN = "<!-- From bench/failover.py, by `make bench-failover WRITE=1`. -->\n"
-RATE, IDLE, FLOWS = 1000, 20, 100
+RATE, IDLE, FLOWS = 1000, 20, 200
 IN_LAB_RATE, IN_LAB_IDLE, IN_LAB_FLOWS = 50, 5, 20  # emulated, a packet takes milliseconds of both processors
 RELAY_PORT = 51901
 DAEMONS = {"wireguard": "wireguard-go", "xray": "xray", "l2tp": "pppd"}
@@ -63,11 +63,26 @@ SETTINGS = {"hold_down": "10ms"}
 SETTLE_SECONDS = 1.5  # for resets to arrive, and answers; when all have, the next fault is due
 LOOK_SECONDS = 0.1  # between two looks at the client's program meanwhile
 CALM_SECONDS = 0.6  # with all well, before the next fault
+UNASKED_SECONDS = 0.3  # after a fault: to ask the entry how it is would take of what it needs to get well
 BATCH = 20  # faults under one capture
-APART_MS = 20.0  # two gaps that are no farther apart are one: that long between two new flows, and some
+APART_MS = 20.0  # two gaps that are no farther apart are one: as long between new flows as there may be, and some
 FAILURES = 3  # in a row, after which the bench gives up
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+
+class Hand(Dialogue):
+    """A shell in the observer that stays: to start one takes as much of the machine as what is to be measured."""
+
+    PROGRAM = 'while read -r line; do (eval "$line") >&2 </dev/null; echo $?; done'
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.container("observer"), "sh", "-c", self.PROGRAM)
+
+    def do(self, *command: str) -> None:
+        """Run one of the observer's programs."""
+        if (code := self._asked(shlex.join(command))) != "0":
+            raise RuntimeError(f"{command[0]} ended with {code}")
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,7 @@ class Site:
 
     chain: Chain
     world: World
+    hand: Hand
     exit: str  # that is used, and will be broken
     provider: Provider
 
@@ -83,9 +99,16 @@ class Site:
     def container(self) -> str:
         return self.chain.container(f"exit-{self.exit}")
 
-    def dropping(self, hook: str, match: str = "") -> AbstractContextManager[None]:
+    @contextmanager
+    def dropping(self, hook: str, match: str = "") -> Iterator[None]:
         """Have the provider drop packets while the block runs."""
-        return dropping(self.world, self.provider, hook, match)
+        pid = docker("inspect", "-f", "{{.State.Pid}}", self.world.container(self.provider.name)).strip()
+        nft = "nsenter", "-t", pid, "-n", "nft"
+        self.hand.do(*nft, dropping_rules(hook, match).strip())
+        try:
+            yield
+        finally:
+            self.hand.do(*nft, "delete table inet fault")
 
 
 @contextmanager
@@ -103,7 +126,7 @@ def exit_killed(site: Site) -> Iterator[None]:
 def daemon_killed(site: Site) -> Iterator[None]:
     """Kill the tunnel's program; then start the exit anew, for it waits longer before each dial of many."""
     container = site.container
-    kill_program(container, DAEMONS[site.chain.exits[site.exit]["kind"]], site.world)
+    site.hand.do("kill", "-KILL", *pids_of(container, DAEMONS[site.chain.exits[site.exit]["kind"]]))
     try:
         yield
     finally:
@@ -113,11 +136,11 @@ def daemon_killed(site: Site) -> Iterator[None]:
 @contextmanager
 def link_down(site: Site) -> Iterator[None]:
     name = uplinks_end(site.chain, site.world, site.exit, site.provider.network)
-    site.world.exec("observer", "ip", "link", "set", name, "down")
+    site.hand.do("ip", "link", "set", name, "down")
     try:
         yield
     finally:
-        site.world.exec("observer", "ip", "link", "set", name, "up")
+        site.hand.do("ip", "link", "set", name, "up")
 
 
 @contextmanager
@@ -209,15 +232,24 @@ class Entry(Dialogue):
         well = used and all(each.get("health") == "good" for each in found["exits"])
         return used if well and wanted in (None, used) else None
 
-    def judged_dead_at(self, exit_: str, since: int) -> tuple[float | None, int]:
-        """Give when the exit was judged dead since that event, in milliseconds of the calendar; and the last event."""
-        events = self.ask("events", since=since).get("events", ())
-        dead = [
-            each["time"] * 1e3
-            for each in events
-            if each["event"] == "exit" and each["exit"] == exit_ and each["target"] == "dead"
-        ]
-        return next(iter(dead), None), max((each["number"] for each in events), default=since)
+    def events(self, since: int = 0) -> list[dict[str, Any]]:
+        """Give those after that number. Unlike the state, they take nothing of the agent's time."""
+        return list(self.ask("events", since=since).get("events", ()))
+
+    def left(self, exit_: str, since: int) -> bool:
+        """Tell whether clients were moved away from the exit since that event."""
+        return any(each["event"] == "move" and each["source"] == exit_ != each["target"] for each in self.events(since))
+
+    def judged_dead_at(self, exit_: str, since: int) -> float | None:
+        """Give when the exit was judged dead since that event, in milliseconds of the calendar."""
+        return next(
+            (
+                each["time"] * 1e3
+                for each in self.events(since)
+                if each["event"] == "exit" and each["exit"] == exit_ and each["target"] == "dead"
+            ),
+            None,
+        )
 
 
 def gaps_in(looks: Iterable[dict[str, Any]]) -> list[dict[str, float]]:
@@ -267,12 +299,14 @@ def rows_of(log: Log, where: str) -> list[dict[str, Any]]:
     order = [*FAULTS]
     found = {(line["added_ms"], order.index(line["fault"])) for line in log.lines}
     return [
-        row_of([line for line in log.lines if (line["added_ms"], line["fault"]) == (added, order[fault])], where)
+        row_of(
+            [line for line in log.lines if (line["added_ms"], line["fault"]) == (added, order[fault])], where, log.code
+        )
         for added, fault in sorted(found)
     ]
 
 
-def row_of(lines: list[dict[str, Any]], where: str) -> dict[str, Any]:
+def row_of(lines: list[dict[str, Any]], where: str, code: str) -> dict[str, Any]:
     events = [line for line in lines if "event" in line]
     felt = [line for line in events if "blackout" in line]
     captures = [line for line in lines if "leaked" in line]
@@ -284,6 +318,7 @@ def row_of(lines: list[dict[str, Any]], where: str) -> dict[str, Any]:
     return {
         "fault": lines[0]["fault"],
         "where": where,
+        "code": code,  # which images and programs it was
         "added_ms": lines[0]["added_ms"],
         "rtt_ms": round(statistics.median(trips), 1) if trips else None,
         "n": len(felt),
@@ -329,11 +364,12 @@ class Run:
         with (
             capturing(world, token) as capture,
             Entry(self.chain) as entry,
+            Hand(world) as hand,
             Stopwatch(world, token, self.rate, self.idle, IN_LAB_FLOWS if lab else FLOWS) as watch,
         ):
             failures = 0
             for done in range(1, count + 1):
-                figures = self.one(name, entry, watch)
+                figures = self.one(name, entry, hand, watch)
                 log.add(event=f"{name} {self.added_ms}", **of, **figures)
                 console.print(f"{time.strftime('%H:%M:%S')}  {name}: {done} of {count}", end="\r")
                 failures = failures + 1 if "failed" in figures else 0
@@ -344,7 +380,7 @@ class Run:
         if failures == FAILURES:
             raise SystemExit(f"{name}: {FAILURES} times in a row users were left without an answer")
 
-    def one(self, name: str, entry: Entry, watch: Stopwatch) -> dict[str, Any]:
+    def one(self, name: str, entry: Entry, hand: Hand, watch: Stopwatch) -> dict[str, Any]:
         """Break the exit that is used once; give what it did, or what did not come about in time."""
         patience = self.ground.patience
         looks: list[dict[str, Any]] = []
@@ -356,9 +392,10 @@ class Run:
             time.sleep(CALM_SECONDS * patience)  # in which nothing may happen
             before = watch.look()
             now = entry.used() or used
-            _, number = entry.judged_dead_at(now, 0)
-            with FAULTS[name](Site(self.chain, self.chain.world, now, self.providers[now])):
-                eventually(lambda: entry.used() not in (now, None), 30 * patience, "another exit is used")
+            number = max((each["number"] for each in entry.events()), default=0)
+            with FAULTS[name](Site(self.chain, self.chain.world, hand, now, self.providers[now])):
+                time.sleep(UNASKED_SECONDS * patience)
+                eventually(lambda: entry.left(now, number), 30 * patience, "another exit is used")
                 looks.append(watch.look())
                 switched = looks[-1]["now"]
                 eventually(lambda: self._answered(watch, looks, switched), 30 * patience, "users are answered")
@@ -366,7 +403,7 @@ class Run:
                 while time.monotonic() < until and _reset(looks, before) < before["idle"]:
                     time.sleep(LOOK_SECONDS)
                     looks.append(watch.look())
-                dead_at, _ = entry.judged_dead_at(now, number)
+                dead_at = entry.judged_dead_at(now, number)
         except Failed as error:
             return {"failed": str(error)}
         return calm_figures(before) | {"false_switch": now != used} | fault_figures(before, looks, dead_at)
@@ -397,11 +434,15 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def save(rows: list[dict[str, Any]]) -> None:
-    """Write these rows over those of the same place; what was measured elsewhere stays."""
+    """Write each of these over the one of the same fault, place and way; the others stay, by whatever code."""
+
+    def key(row: dict[str, Any]) -> tuple[str, int, int]:
+        return row["where"], row["added_ms"], [*FAULTS].index(row["fault"])
+
     found = json.loads(RESULTS.read_text())["faults"] if RESULTS.exists() else []
-    kept = [row for row in found if row["where"] not in {row["where"] for row in rows}]
+    by_key = {key(row): row for row in (*found, *rows)}
+    rows = [by_key[each] for each in sorted(by_key)]
     RESULTS.parent.mkdir(exist_ok=True)
-    rows = sorted(kept + rows, key=lambda row: row["where"])
     write_atomic(RESULTS, json.dumps({"settings": SETTINGS, "faults": rows}, indent=2) + "\n", 0o644)
     documents.put(DOCS, BEGIN, documented(rows))
 
@@ -533,7 +574,8 @@ def measure(ground: Ground, wanted: Wanted, ways: dict[int, list[str] | None]) -
 def delayed_chain(world: World, ground: Ground, milliseconds: int) -> Iterator[Chain]:
     """Give a chain that runs, with the way to its providers longer by so much, there and back."""
     chain = chain_of(world, ground, delayed=bool(milliseconds))
-    with relays(world, (ground.preferred, world.site.wireguard2), milliseconds):
+    # The client comes from outside Docker's networks, as real ones do: within them a program carries each packet.
+    with relays(world, (ground.preferred, world.site.wireguard2), milliseconds), from_afar(world, "client"):
         try:
             chain.up()
             chain.connect("phone")

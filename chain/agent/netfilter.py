@@ -25,10 +25,12 @@ _NFTABLES, _GET_OBJECT = 10, 19
 _FAMILY_INET = 1
 _OBJECT_TABLE, _OBJECT_NAME, _OBJECT_TYPE, _OBJECT_DATA, _COUNTER = 1, 2, 3, 4, 1
 _COUNTER_PACKETS = 2
-_TUPLE_ORIGINAL, _MARK, _MARK_MASK = 1, 8, 21
+_TUPLE_ORIGINAL, _MARK, _MARK_MASK, _FILTER = 1, 8, 21, 25
+_FILTER_ORIGINAL, _BY_PROTOCOL = 1, 1 << 3
 _TUPLE_ADDRESSES, _TUPLE_PROTOCOL = 1, 2
 _SOURCE, _DESTINATION = 1, 2
 _PROTOCOL, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
+_NESTED = 0x8000
 _KIND = 0x3FFF  # of an attribute's type; the rest says that it is nested, or in network order
 
 _HEADER = struct.Struct("=IHHII")
@@ -75,13 +77,13 @@ class Netfilter:
 
         Nothing else may be asked meanwhile.
         """
-        wanted = _attribute(_MARK, struct.pack("!I", mark)) + _attribute(_MARK_MASK, b"\xff" * 4)
+        wanted = _attribute(_MARK, struct.pack("!I", mark)) + _attribute(_MARK_MASK, b"\xff" * 4) + _ONLY_TCP
         for message in self._dump(_CONNTRACK, _GET_CONNTRACK, socket.AF_INET, wanted):
             original = _attributes(message, until=_TUPLE_ORIGINAL)[_TUPLE_ORIGINAL]
             tuples = _attributes(original)
             ports = _attributes(tuples[_TUPLE_PROTOCOL], until=_PROTOCOL)
             if ports[_PROTOCOL][0] != socket.IPPROTO_TCP:
-                continue
+                continue  # from a kernel before 5.8, which does not know that filter
             ports = _attributes(tuples[_TUPLE_PROTOCOL])
             addresses = _attributes(tuples[_TUPLE_ADDRESSES])
             yield Flow(
@@ -117,6 +119,12 @@ class Netfilter:
 def _attribute(kind: int, value: bytes) -> bytes:
     length = _ATTRIBUTE.size + len(value)
     return _ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
+
+
+# Thousands of UDP's flows, most of them over, would take the time of what has to be ended now.
+_ONLY_TCP = _attribute(
+    _TUPLE_ORIGINAL, _attribute(_TUPLE_PROTOCOL, _attribute(_PROTOCOL, bytes([socket.IPPROTO_TCP])))
+) + _attribute(_FILTER | _NESTED, _attribute(_FILTER_ORIGINAL, struct.pack("=I", _BY_PROTOCOL)))
 
 
 def _attributes(data: bytes, until: int | None = None) -> dict[int, bytes]:

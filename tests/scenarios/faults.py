@@ -23,12 +23,17 @@ ABSENT_SECONDS, LONG_ABSENT_SECONDS = 5.0, 40.0
 STARTING_SECONDS = 60.0
 
 
-def kill_program(container: str, program: str, world: World, signal: str = "KILL") -> None:
-    """End one of a container's programs from outside. Raises AssertionError if it has none of that name."""
+def pids_of(container: str, program: str) -> list[str]:
+    """Give the host's numbers of one of a container's programs. Raises AssertionError if it has none of that name."""
     rows = [line.split(maxsplit=1) for line in docker("top", container, "-eo", "pid,args").splitlines()[1:]]
     pids = [pid for pid, arguments in rows if program in arguments.partition(" ")[0] or f" -m {program}" in arguments]
     assert pids, f"{container} runs no {program}: {rows}"
-    world.exec("observer", "kill", f"-{signal}", *pids)
+    return pids
+
+
+def kill_program(container: str, program: str, world: World, signal: str = "KILL") -> None:
+    """End one of a container's programs from outside. Raises AssertionError if it has none of that name."""
+    world.exec("observer", "kill", f"-{signal}", *pids_of(container, program))
 
 
 def dropping_rules(hook: str, match: str) -> str:

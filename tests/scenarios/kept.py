@@ -32,14 +32,15 @@ def log_of(run: str, engine: str, ground: Ground, *settings: object) -> Log:
     programs = sorted(path.read_text() for path in Path(__file__).parent.glob("*.py") if not path.match("test_*"))
     versions = [*sorted(image.name for image in described), *programs, *map(str, settings)]
     digest = hashlib.sha256(" ".join(versions).encode()).hexdigest()[:12]
-    return Log(folder_of(run) / f"{engine}-{ground.kind}-{digest}.jsonl")
+    return Log(folder_of(run) / f"{engine}-{ground.kind}-{digest}.jsonl", digest)
 
 
 class Log:
     """What was done: one line of JSON an event."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, code: str = "") -> None:
+        """`code`: which code found it."""
+        self.path, self.code = path, code
         path.parent.mkdir(parents=True, exist_ok=True)
         self.lines: list[dict[str, Any]] = (
             [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

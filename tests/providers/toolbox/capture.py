@@ -23,6 +23,7 @@ SNAP = 2048  # whole packets: an ICMP error quotes its packet after 28 bytes of 
 API_PORT = 2375
 SAMPLES = 5
 LINGER = 0.5  # seconds that packets still on their way are waited for
+LEAST_PRIORITY = 19  # the kernel keeps packets meanwhile, and says so if it could not
 
 
 class Interfaces:
@@ -50,6 +51,7 @@ def is_engine_call(packet: bytes) -> bool:
 
 def main() -> None:
     token, output = sys.argv[1].encode(), Path(sys.argv[2])
+    os.nice(LEAST_PRIORITY)
     channel = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     channel.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
     stopping: list[int] = []
@@ -65,10 +67,12 @@ def main() -> None:
             packet, (name, _, kind, _, _) = channel.recvfrom(SNAP)
         except TimeoutError:
             packet = b""
+        except BlockingIOError:
+            break  # all that was kept has been looked at
         except OSError:
             continue  # an interface went away while it was read
         if stopping and time.monotonic() > (end := end or time.monotonic() + LINGER):
-            break
+            channel.setblocking(False)  # noqa: FBT003 - the socket module's signature
         packets += 1
         if token not in packet or is_engine_call(packet):
             continue
