@@ -1,7 +1,7 @@
 """Breaks exits under a client's traffic, and measures how long users were without an answer.
 
 Two exits stand in for each other; whichever is used is broken next. A client sends a stream that began before the
-fault, a new flow every 5 ms, and holds idle TCP connections. A gap begins when the first packet is sent that will not
+fault, new flows, and holds idle TCP connections. A gap begins when the first packet is sent that will not
 be answered, and ends when the stream and a new flow are both answered again. Each packet of the client holds a token,
 which is looked for on every interface of the machine.
 
@@ -16,6 +16,7 @@ import json
 import os
 import shlex
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -63,9 +64,9 @@ SETTINGS = {"hold_down": "10ms"}
 SETTLE_SECONDS = 1.5  # for resets to arrive, and answers; when all have, the next fault is due
 LOOK_SECONDS = 0.1  # between two looks at the client's program meanwhile
 CALM_SECONDS = 0.6  # with all well, before the next fault
-UNASKED_SECONDS = 0.3  # after a fault: to ask the entry how it is would take of what it needs to get well
+UNASKED_SECONDS = 0.3  # after a fault: whatever is asked meanwhile takes processors from what is measured
 BATCH = 20  # faults under one capture
-APART_MS = 20.0  # two gaps that are no farther apart are one: as long between new flows as there may be, and some
+APART_MS = 10.0  # two gaps that are no farther apart than that and two new flows are one
 FAILURES = 3  # in a row, after which the bench gives up
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
@@ -82,7 +83,7 @@ class Hand(Dialogue):
     def do(self, *command: str) -> None:
         """Run one of the observer's programs."""
         if (code := self._asked(shlex.join(command))) != "0":
-            raise RuntimeError(f"{command[0]} ended with {code}")
+            raise Failed(f"{command[0]} ended with {code}")
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ class Entry(Dialogue):
         return used if well and wanted in (None, used) else None
 
     def events(self, since: int = 0) -> list[dict[str, Any]]:
-        """Give those after that number. Unlike the state, they take nothing of the agent's time."""
+        """Give those after that number. Of the agent's time they take less than its state does."""
         return list(self.ask("events", since=since).get("events", ()))
 
     def left(self, exit_: str, since: int) -> bool:
@@ -260,7 +261,7 @@ def outage(gaps: Iterable[dict[str, float]]) -> tuple[float, float] | None:
     """Give begin and end of the longest time in which the stream or new flows had no answer; None without any."""
     found: list[tuple[float, float]] = []
     for gap in sorted(gaps, key=lambda gap: gap["from"]):
-        if found and gap["from"] <= found[-1][1] + APART_MS:
+        if found and gap["from"] <= found[-1][1] + 1000 / (IN_LAB_FLOWS if lab else FLOWS) + APART_MS:
             found[-1] = found[-1][0], max(found[-1][1], gap["until"])
         else:
             found.append((gap["from"], gap["until"]))
@@ -296,17 +297,23 @@ def percentile(values: list[float], share: float) -> float | None:
 
 def rows_of(log: Log, where: str) -> list[dict[str, Any]]:
     """Give the table, in the form of bench/results/failover.json: by how much the way was longer, then by fault."""
-    order = [*FAULTS]
+    order, commit = [*FAULTS], described_commit()
     found = {(line["added_ms"], order.index(line["fault"])) for line in log.lines}
     return [
         row_of(
-            [line for line in log.lines if (line["added_ms"], line["fault"]) == (added, order[fault])], where, log.code
+            [line for line in log.lines if (line["added_ms"], line["fault"]) == (added, order[fault])], where, commit
         )
         for added, fault in sorted(found)
     ]
 
 
-def row_of(lines: list[dict[str, Any]], where: str, code: str) -> dict[str, Any]:
+def described_commit() -> str:
+    """Name the commit that is here, and whether it is all that is."""
+    command = "git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
+def row_of(lines: list[dict[str, Any]], where: str, commit: str) -> dict[str, Any]:
     events = [line for line in lines if "event" in line]
     felt = [line for line in events if "blackout" in line]
     captures = [line for line in lines if "leaked" in line]
@@ -318,7 +325,7 @@ def row_of(lines: list[dict[str, Any]], where: str, code: str) -> dict[str, Any]
     return {
         "fault": lines[0]["fault"],
         "where": where,
-        "code": code,  # which images and programs it was
+        "commit": commit,
         "added_ms": lines[0]["added_ms"],
         "rtt_ms": round(statistics.median(trips), 1) if trips else None,
         "n": len(felt),
@@ -338,7 +345,8 @@ def row_of(lines: list[dict[str, Any]], where: str, code: str) -> dict[str, Any]
         "connections": len(resets) + sum(line["kept"] for line in felt),
         "not_reset": sum(line["kept"] for line in felt),
         "false_switches": sum(line["false_switch"] for line in felt),
-        "positive_control_seen": under_capture >= len(events) and all(line["seen"] for line in captures),
+        "positive_control_seen": under_capture >= len(events)
+        and all(line["seen"] and not line["dropped"] for line in captures),
     }
 
 
@@ -360,7 +368,7 @@ class Run:
         internet = docker("network", "inspect", "-f", "{{.Id}}", world.site.network("internet"))[:12]
         allowed = {f"br-{internet}"} | self.chain.link_bridges()
         of = {"fault": name, "added_ms": self.added_ms}
-        done = 0
+        done, found = 0, []
         with (
             capturing(world, token) as capture,
             Entry(self.chain) as entry,
@@ -370,11 +378,14 @@ class Run:
             failures = 0
             for done in range(1, count + 1):
                 figures = self.one(name, entry, hand, watch)
-                log.add(event=f"{name} {self.added_ms}", **of, **figures)
+                found.append(figures)
                 console.print(f"{time.strftime('%H:%M:%S')}  {name}: {done} of {count}", end="\r")
                 failures = failures + 1 if "failed" in figures else 0
                 if failures == FAILURES:
                     break
+        # Only now: of a batch that is ended in its midst nobody knows whether anything got outside.
+        for figures in found:
+            log.add(event=f"{name} {self.added_ms}", **of, **figures)
         leaked = sum(capture.outside(allowed).values())
         log.add(**of, of=done, leaked=leaked, dropped=capture.dropped, seen=bool(capture.seen))
         if failures == FAILURES:
@@ -434,17 +445,18 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def save(rows: list[dict[str, Any]]) -> None:
-    """Write each of these over the one of the same fault, place and way; the others stay, by whatever code."""
+    """Write each of these over the one of the same fault, place and way; the others stay, each with its commit."""
 
     def key(row: dict[str, Any]) -> tuple[str, int, int]:
         return row["where"], row["added_ms"], [*FAULTS].index(row["fault"])
 
     found = json.loads(RESULTS.read_text())["faults"] if RESULTS.exists() else []
-    by_key = {key(row): row for row in (*found, *rows)}
+    by_key = {key(row): row for row in (*found, *rows) if row["fault"] in FAULTS}
     rows = [by_key[each] for each in sorted(by_key)]
+    text = documented(rows)
     RESULTS.parent.mkdir(exist_ok=True)
     write_atomic(RESULTS, json.dumps({"settings": SETTINGS, "faults": rows}, indent=2) + "\n", 0o644)
-    documents.put(DOCS, BEGIN, documented(rows))
+    documents.put(DOCS, BEGIN, text)
 
 
 def documented(rows: list[dict[str, Any]]) -> str:

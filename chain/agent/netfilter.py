@@ -81,10 +81,9 @@ class Netfilter:
         for message in self._dump(_CONNTRACK, _GET_CONNTRACK, socket.AF_INET, wanted):
             original = _attributes(message, until=_TUPLE_ORIGINAL)[_TUPLE_ORIGINAL]
             tuples = _attributes(original)
-            ports = _attributes(tuples[_TUPLE_PROTOCOL], until=_PROTOCOL)
+            ports = _attributes(tuples[_TUPLE_PROTOCOL])
             if ports[_PROTOCOL][0] != socket.IPPROTO_TCP:
                 continue  # from a kernel before 5.8, which does not know that filter
-            ports = _attributes(tuples[_TUPLE_PROTOCOL])
             addresses = _attributes(tuples[_TUPLE_ADDRESSES])
             yield Flow(
                 addresses[_SOURCE],

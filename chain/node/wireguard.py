@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 30.0  # an emulated machine is slow
 _CONTROL_SOCKETS = "/var/run/wireguard"  # wireguard-go's, and known to wg
+_CLOSING_SECONDS = 0.001  # from a connection's end to that of who accepts them, and more than enough
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,22 @@ async def create(interface: str) -> Daemon | None:
 
 
 async def gone(interface: str) -> None:
-    """Return when the wireguard-go behind an interface is gone. Raises OSError if it is already.
+    """Return when nobody is behind an interface of wireguard-go's any more. Raises OSError where that can't be told.
 
-    Its end of a connection is closed before its interface is taken down, which takes tens of milliseconds, and only
-    then does its process count as ended.
+    Of one that is killed the kernel closes connections first, then takes the interface down, for tens of milliseconds;
+    only then does the process count as ended.
     """
-    reader, writer = await asyncio.open_unix_connection(Path(_CONTROL_SOCKETS, f"{interface}.sock"))
-    try:
-        with contextlib.suppress(ConnectionError):
-            await reader.read()
-    finally:
-        writer.close()
+    while True:
+        try:
+            reader, writer = await asyncio.open_unix_connection(Path(_CONTROL_SOCKETS, f"{interface}.sock"))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        try:
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+        finally:
+            writer.close()
+        await asyncio.sleep(_CLOSING_SECONDS)
 
 
 async def fill(interface: str, private_key: str, port: int, mark: int, peers: Iterable[Peer]) -> None:

@@ -340,6 +340,25 @@ async def main():
 
 asyncio.run(main())
 """
+LISTED = """\
+import json, sys
+from chain.agent import netfilter
+
+class Asker(netfilter.Netfilter):
+    def _dump(self, *question):
+        for message in super()._dump(*question):
+            self.messages += 1
+            yield message
+
+def listed():
+    asker = Asker()
+    asker.messages = 0
+    return len(list(asker.tcp_flows(int(sys.argv[1])))), asker.messages
+
+new = listed()
+netfilter._ONLY_TCP = b""
+print(json.dumps([new, listed()]))
+"""
 COUNTERS = """\
 import json
 from chain.agent.netfilter import Netfilter
@@ -354,6 +373,20 @@ def test_what_is_idle_on_a_dead_exit_is_reset(fork: Fork) -> None:
         fork.use("oslo", "oslo", up=("paris",))
         assert fork.entry.python(NUDGE, str(fork.mark("paris"))).strip() == str(IDLE)
         assert held.communicate("go on\n")[0] == str(IDLE)
+
+
+def test_the_kernel_lists_tcp_alone_and_one_that_can_not_does_no_harm(fork: Fork) -> None:
+    fork.use("paris", "paris", "oslo")
+    for _ in range(3):
+        assert fork.ask() == CLIENT  # by UDP
+    with fork.client.begin("idle", CLIENT, INTERNET, PORT, IDLE, 5) as held:
+        (flows, messages), before = json.loads(fork.entry.python(LISTED, str(fork.mark("paris"))))
+        assert (flows, messages) == (IDLE, IDLE)
+        assert before[0] == IDLE
+        assert before[1] >= IDLE + 3
+        fork.use("oslo", "oslo", up=("paris",))
+        fork.entry.python(NUDGE, str(fork.mark("paris")))
+        held.communicate("go on\n")
 
 
 def test_without_a_nudge_it_is_not_which_shows_that_this_test_can_fail(fork: Fork) -> None:

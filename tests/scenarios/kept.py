@@ -17,6 +17,8 @@ from chain.engine.connection import Engine
 if TYPE_CHECKING:
     from ground import Ground
 
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_FOLDERS = ("chain", "compose", "tests/providers", "tests/scenarios")
 _IMAGES = ("entry", "exit-l2tp", "exit-openvpn", "exit-wireguard", "exit-xray")
 
 
@@ -29,18 +31,22 @@ def log_of(run: str, engine: str, ground: Ground, *settings: object) -> Log:
     """Give what was found on that engine and ground, with these settings, by the very code that is there now."""
     world = World(Path(), Engine(), with_l2tp=ground.l2tp, with_xray=ground.xray, with_openvpn=ground.openvpn)
     described = [*images.describe(_IMAGES).values(), *world.wanted_images()]
-    programs = sorted(path.read_text() for path in Path(__file__).parent.glob("*.py") if not path.match("test_*"))
+    programs = sorted(
+        path.read_text()
+        for folder in _FOLDERS
+        for path in (_CHECKOUT / folder).rglob("*")
+        if path.suffix in (".py", ".j2") and not path.match("test_*")
+    )
     versions = [*sorted(image.name for image in described), *programs, *map(str, settings)]
     digest = hashlib.sha256(" ".join(versions).encode()).hexdigest()[:12]
-    return Log(folder_of(run) / f"{engine}-{ground.kind}-{digest}.jsonl", digest)
+    return Log(folder_of(run) / f"{engine}-{ground.kind}-{digest}.jsonl")
 
 
 class Log:
     """What was done: one line of JSON an event."""
 
-    def __init__(self, path: Path, code: str = "") -> None:
-        """`code`: which code found it."""
-        self.path, self.code = path, code
+    def __init__(self, path: Path) -> None:
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self.lines: list[dict[str, Any]] = (
             [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -51,6 +51,7 @@ def _tunnel_address(chain: Chain) -> str:
 
 
 def assert_no_leak(capture: Capture, allowed: set[str]) -> None:
+    assert capture.dropped == 0
     outside = capture.outside(allowed)
     assert not outside, f"leaked: {outside}\n{[capture.samples[place] for place in outside]}"
 

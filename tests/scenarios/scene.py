@@ -236,7 +236,11 @@ def capturing(world: World, token: str) -> Iterator[Capture]:
         yield result
     finally:
         world.exec("observer", "sh", "-c", f"kill -TERM $(cat {output.removesuffix('json')}pid)")
-        process.wait(60)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            world.exec("observer", "sh", "-c", f"kill -KILL $(cat {output.removesuffix('json')}pid)")
+            raise
         found = json.loads(world.exec("observer", "cat", output))
         result.packets, result.dropped = found["packets"], found["dropped"]
         result.seen, result.samples = found["seen"], found["samples"]

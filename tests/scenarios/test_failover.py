@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from faults import dropping
+from faults import dropping, kill_program
 from gaps import Stopwatch
 from ground import LONG
 from leaks import assert_no_leak
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ground import Ground
 
 pytestmark = [pytest.mark.docker, pytest.mark.long]
+
+# Of each ground's first exit, and what it is called there.
+PROGRAMS = {"wireguard": ("wireguard-go", "wireguard-go"), "l2tp": ("charon-systemd", "charon")}
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +114,22 @@ def test_an_exit_that_falls_silent_is_left_and_its_connections_end(
 
 def events_of(chain: Chain) -> list[dict[str, Any]]:
     return [json.loads(line) for line in chain.run("events", "--json").stdout.splitlines()]
+
+
+def test_a_tunnel_program_that_dies_is_noticed_at_once_and_named(quick: Chain, world: World, ground: Ground) -> None:
+    eventually(partial(all_good, quick), 120 * ground.patience, "both exits are good")
+    quick.run("switch", "default", "paris")
+    quick.run("switch", "default")
+    eventually(partial(uses, quick, "paris"), 30, "paris is used")
+    since = events_of(quick)[-1]["number"]
+    program, named = PROGRAMS[ground.kind]
+    kill_program(quick.container("exit-paris"), program, world)
+    eventually(partial(uses, quick, "oslo"), 10, "oslo is used")
+    died = next(event for event in events_of(quick) if event["number"] > since and event["event"] == "exit")
+    assert died["target"] == "dead"
+    assert died["cause"] == f"a program of the exit ended by itself: {named} died"
+    eventually(partial(all_good, quick), 120 * ground.patience, "both exits are good again")
+    quick.answered()
 
 
 def test_what_is_planned_costs_no_packet(

@@ -66,6 +66,7 @@ def test_the_outside_sees_the_last_hop_and_the_uplink_only_the_first(hops: Chain
         eventually(partial(read_wan, world, f"udp port {WIREGUARD_PORT}"), 60, "the outermost tunnel's packets")
         world.exec(SERVICE, "curl", "-sS", "-m", "60", f"http://{INTERNET_HOST}/")
     places = allowed(hops, world)
+    assert capture.dropped == 0
     assert capture.outside(places) == {}
     assert set(capture.seen) >= places, capture.seen
     assert_only_the_outermost(hops, world)

@@ -36,8 +36,9 @@ def keys_made(container: str) -> dict[str, int]:
     """Count the IKE and ESP keys that a container's charon has agreed on."""
     words = both_outputs(container)
     return {
-        "ike": len(re.findall(r"IKE_SA \S+ established between", words)),
-        "esp": len(re.findall(r"CHILD_SA \S+ established with SPIs", words)),
+        # What IKEv1 establishes a second time, IKEv2 calls rekeyed; and it tells of either direction's ESP keys.
+        "ike": len(re.findall(r"IKE_SA \S+ (?:established|rekeyed) between", words)),
+        "esp": len(set(re.findall(r"CHILD_SA \S+ established with SPIs (\S+)", words))),
     }
 
 

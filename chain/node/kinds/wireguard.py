@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 from chain.contract import MARK_TUNNEL
@@ -111,8 +110,10 @@ class WireGuard(Interface):
         if self._daemon is None:
             await asyncio.Event().wait()  # the kernel's WireGuard never says that it is lost, probes do
         else:
-            with contextlib.suppress(OSError):
+            try:
                 await wireguard.gone(self.interface)
+            except OSError:
+                await self._daemon.ended.wait()
         return causes.DAEMON_DIED.found(what="wireguard-go died")
 
     async def hang_up(self) -> None:

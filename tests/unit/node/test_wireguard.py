@@ -1,7 +1,19 @@
 from __future__ import annotations
 
+import asyncio
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
 from chain.contract import Client
+from chain.node import wireguard
 from chain.node.wireguard import Peer, admitted, config, difference, peer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_an_entrys_configuration() -> None:
@@ -62,3 +74,45 @@ def test_who_lacks_its_preshared_key_is_not_admitted() -> None:
 
 def test_a_peer_does_not_print_its_key() -> None:
     assert "P=" not in repr(A)
+
+
+# Whether wireguard-go is there
+
+
+@pytest.fixture
+def sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(wireguard, "_CONTROL_SOCKETS", tmp_path)
+    return tmp_path
+
+
+def test_who_does_not_listen_is_gone(sockets: Path) -> None:
+    asyncio.run(wireguard.gone("vpn0"))
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(sockets / "vpn0.sock"))
+    asyncio.run(wireguard.gone("vpn0"))
+
+
+def test_who_only_ends_a_connection_is_not_gone(sockets: Path) -> None:
+    async def play() -> None:
+        talks: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+        server = await asyncio.start_unix_server(lambda _, writer: talks.put_nowait(writer), sockets / "vpn0.sock")
+        waiting = asyncio.create_task(wireguard.gone("vpn0"))
+        for _ in range(2):
+            (await talks.get()).close()
+        last = await talks.get()
+        assert not waiting.done()
+        server.close()
+        last.close()
+        await asyncio.wait_for(waiting, 10)
+
+    asyncio.run(play())
+
+
+@pytest.mark.usefixtures("sockets")
+def test_what_can_not_be_asked_is_not_said_to_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more_files(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(asyncio, "open_unix_connection", no_more_files)
+    with pytest.raises(OSError, match="files"):
+        asyncio.run(wireguard.gone("vpn0"))
