@@ -10,6 +10,7 @@ UNSIGNED all exist and are answered here, since their answers depend on who asks
 """
 
 import asyncio
+import shutil
 import socket
 import ssl
 import struct
@@ -194,20 +195,22 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 def start_knot() -> None:
     """Start the signer; returns when its zone is signed."""
-    KNOT.mkdir(exist_ok=True)
+    shutil.rmtree(KNOT, ignore_errors=True)  # one that was killed left its number there, by which it would still run
+    KNOT.mkdir()
     (KNOT / "root.zone").write_text(ZONE)
     (KNOT / "knot.conf").write_text(CONFIGURATION)
-    subprocess.Popen(["knotd", "-c", str(KNOT / "knot.conf")])
+    knot = subprocess.Popen(["knotd", "-c", str(KNOT / "knot.conf")])
     question = struct.pack("!HHHHHH", 1, 0, 1, 0, 0, 0) + b"\0" + struct.pack("!HH", DNSKEY, 1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
         channel.settimeout(0.1)
-        while True:
+        while knot.poll() is None:
             try:
                 channel.sendto(question, ("127.0.0.1", KNOT_PORT))
                 if struct.unpack_from("!H", channel.recv(4096), 6)[0]:
                     return
             except OSError:
                 continue  # it does not listen yet
+    raise SystemExit("knotd does not start")
 
 
 async def main() -> None:
