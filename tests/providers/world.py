@@ -253,10 +253,11 @@ class World:
             self.set_names({name_of(provider): provider.wan for provider in self.providers()})
         self.file.write_text(yaml.safe_dump(self._compose(), sort_keys=False))
 
-    def start(self) -> None:
-        """Start everything; returns when all servers say they are ready."""
+    def start(self, *, anew: bool = False) -> None:
+        """Start everything; returns when all servers say they are ready. `anew`: in new containers."""
         self.prepare()
-        docker("compose", "-p", self.site.project, "-f", str(self.file), "up", "-d", "--quiet-pull", timeout=300)
+        up = ("up", "-d", "--quiet-pull", *(["--force-recreate"] if anew else []))
+        docker("compose", "-p", self.site.project, "-f", str(self.file), *up, timeout=300)
         self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
