@@ -39,7 +39,7 @@ from chain.node import caps, lock, netlink, unbound, wireguard
 from chain.node.backoff import delay
 from chain.node.control import CONTROL_SOCKET, REPLY_SECONDS
 from chain.node.reports import Reports
-from chain.node.run import CommandError, interface_with, ip_batch, nft, run
+from chain.node.run import CommandError, interfaces_by_address, ip_batch, nft, run
 from chain.node.supervise import Daemon, log
 from chain.secret import Secret, is_wireguard_key, read_secret
 
@@ -116,13 +116,13 @@ class Entry:
         """Run until cancelled. Raises RuntimeError when what the entry stands on can't be made."""
         HEALTH.unlink(missing_ok=True)
         self._broken = asyncio.get_running_loop().create_future()
-        self._front, self._links = _interfaces(self._state)
-        self._load_lock()
         self._private_key = read_secret(PRIVATE_KEY)
         if not is_wireguard_key(self._private_key.reveal()):
             raise ValueError("the secret entry_private_key is no WireGuard key")
         caps.drop(caps.CAP_DAC_OVERRIDE)
         self._agent = await _start_agent()  # already, since it takes longest to start; it waits to be told what to do
+        self._front, self._links = _interfaces(self._state)
+        self._load_lock()
         self._take_identity()
         log("entry", "locked")
         self._wireguard = await wireguard.create(CLIENT_INTERFACE)
@@ -171,13 +171,12 @@ class Entry:
             netlink.set_lenient(name)
         ip_batch(lines)
         # Last, when no packet can be led astray any more. A new address forgets neighbours, so they come after it.
-        neighbours = []
+        lines = []
         for exit_ in state.exits:
             if link := self._links.get(exit_.name):
-                run("ip", "link", "set", "dev", link, "address", exit_.link.sender_mac)
                 neighbour = f"{exit_.link.exit_address} lladdr {exit_.link.exit_mac} dev {link} nud permanent"
-                neighbours.append(f"neighbour replace {neighbour}")
-        ip_batch(neighbours)
+                lines += [f"link set dev {link} address {exit_.link.sender_mac}", f"neighbour replace {neighbour}"]
+        ip_batch(lines)
 
     def _configure_interface(self) -> None:
         state = self._state
@@ -458,12 +457,13 @@ class Entry:
 
 def _interfaces(state: DesiredState) -> tuple[str, dict[str, str]]:
     """Find the front's interface and the one of each exit's link. Raises RuntimeError if the front's is not there."""
-    front = interface_with(state.front.address)
+    found = interfaces_by_address()
+    front = found.get(state.front.address)
     if front is None:
         raise RuntimeError("this container's front network is not the one in its state; run `chain up` again")
     links = {}
     for exit_ in state.exits:
-        name = interface_with(exit_.link.sender_address)
+        name = found.get(exit_.link.sender_address)
         if name is None:
             log("entry", f"exit {exit_.name}: no link to it in this container; run `chain up` again")
         else:

@@ -36,7 +36,7 @@ from chain.node.probe import TRIES, largest, mtu_of, ping
 from chain.node.report import Reporter, statistics
 from chain.node.reports import Reports
 from chain.node.resolve import ResolveError, resolve
-from chain.node.run import WORST_METRIC, CommandError, interface_with, interfaces, ip_batch, network_of, nft, run
+from chain.node.run import WORST_METRIC, CommandError, interfaces, interfaces_by_address, ip_batch, network_of, nft, run
 from chain.node.supervise import log
 
 if TYPE_CHECKING:
@@ -137,8 +137,9 @@ class Exit:
             "the entry": (settings.link, settings.routed),
             **{f"exit {each.name}": (each.link, (f"{each.link.sender_address}/32",)) for each in settings.carried},
         }
+        at = interfaces_by_address()
         for who, (link, networks) in found.items():
-            name = interface_with(link.exit_address)
+            name = at.get(link.exit_address)
             if name is None:
                 raise RuntimeError(_OTHER_NETWORKS)
             self._senders[name] = lock.Sender(name, link, networks)
@@ -146,7 +147,7 @@ class Exit:
             self._reporters.append(Reporter(link, self._report, on_sender, on_need, who=who))
         address = self._settings.uplink.address
         if address:
-            uplink = interface_with(address)
+            uplink = at.get(address)
         else:
             others = [
                 item["ifname"]

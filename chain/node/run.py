@@ -39,12 +39,10 @@ def nft(ruleset: str) -> None:
     run("nft", "-f", "-", stdin=ruleset)
 
 
-def interface_with(address: str) -> str | None:
-    """Find an interface by its address: their names change from start to start."""
-    for link in json.loads(run("ip", "-json", "-4", "address", "show")):
-        if any(entry.get("local") == address for entry in link.get("addr_info", ())):
-            return str(link["ifname"])
-    return None
+def interfaces_by_address() -> dict[str, str]:
+    """Give the interface of each IPv4 address: their names change from start to start."""
+    links = json.loads(run("ip", "-json", "-4", "address", "show"))
+    return {entry["local"]: str(link["ifname"]) for link in links for entry in link.get("addr_info", ())}
 
 
 def network_of(interface: str) -> str:

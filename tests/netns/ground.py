@@ -81,6 +81,16 @@ class Namespace:
         """Run Python with the project on its path in here."""
         return self.run("env", f"PYTHONPATH={ROOT}", sys.executable, "-c", code, *arguments)
 
+    @contextlib.contextmanager
+    def running(self, code: str) -> Iterator[None]:
+        """Run Python with the project on its path in here while the block does; it is killed in the end."""
+        command = ("ip", "netns", "exec", self.name, "env", f"PYTHONPATH={ROOT}", sys.executable, "-c", code)
+        with subprocess.Popen(command) as process:
+            try:
+                yield
+            finally:
+                process.kill()
+
     def talk(self, *arguments: object) -> str:
         """Run one verb of talk.py to its end; give what it printed."""
         return self.run(sys.executable, str(TALK), *map(str, arguments)).strip()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.netns.ground import Namespace, acquaint, join, namespaces
+from chain.contract import REPORT_PORT
+from tests.netns.ground import Namespace, acquaint, eventually, join, namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,8 +139,40 @@ def test_who_says_that_a_server_is_not_there_is_named(pair: tuple[Namespace, Nam
 
 
 def test_interfaces_are_found_by_their_address(pair: tuple[Namespace, Namespace]) -> None:
-    code = "from chain.node.run import interface_with as find; print(find('10.64.0.2'), find('10.64.0.1'))"
-    assert pair[0].python(code) == "vpn0 None\n"
+    code = "from chain.node.run import interfaces_by_address; print(interfaces_by_address())"
+    assert pair[0].python(code) == "{'127.0.0.1': 'lo', '10.64.0.2': 'vpn0'}\n"
+
+
+REPORTER = """\
+import asyncio
+from chain.contract import ExitReport, Link
+from chain.node.report import Reporter
+link = Link("10.64.0.0/24", sender_address="10.64.0.1", exit_address="10.64.0.2", sender_mac="", exit_mac="")
+reporter = Reporter(link, lambda: ExitReport("paris", "up", 1.0, ""), print, print, who="the entry")
+asyncio.run(reporter.run())
+"""
+AWAY = """\
+table inet away {
+  counter tries {}
+  counter repeated {}
+  set known { type inet_service; flags dynamic; }
+  chain in { type filter hook input priority 0; tcp dport PORT jump try; }
+  chain try { tcp sport @known counter name repeated; add @known { tcp sport }; counter name tries; drop; }
+}
+"""
+
+
+def test_an_exit_tries_again_sooner_than_the_kernel_would(pair: tuple[Namespace, Namespace]) -> None:
+    near, far = pair
+    far.nft(AWAY.replace("PORT", str(REPORT_PORT)))
+
+    def count(name: str) -> int:
+        listed = json.loads(far.run("nft", "-j", "list", "counter", "inet", "away", name))["nftables"]
+        return sum(int(item["counter"]["packets"]) for item in listed if "counter" in item)
+
+    with near.running(REPORTER):
+        eventually(lambda: count("tries") >= 6, "six tries")
+    assert count("repeated") == 0
 
 
 def test_an_interfaces_own_network_is_found(pair: tuple[Namespace, Namespace]) -> None:

@@ -59,7 +59,17 @@ def _program_of(service: str, program: str) -> Fault:
 
 
 def _container_killed(service: str) -> Fault:
-    return lambda chain, *_: chain.kill(service)
+    def act(chain: Chain, _: World, ground: Ground) -> None:
+        container = chain.container(service)
+
+        def begun() -> str:
+            return docker("inspect", "-f", "{{if .State.Running}}{{.State.StartedAt}}{{end}}", container).strip()
+
+        before = begun()
+        chain.kill(service)
+        eventually(lambda: begun() not in ("", before), STARTING_SECONDS * ground.patience, f"{service} runs again")
+
+    return act
 
 
 def _container_restarted(service: str) -> Fault:
