@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from chain.contract import Link
 
-_RETRY_SECONDS = 0.05
+_RETRY_SECONDS = 0.02
 # A first packet that meets nobody is gone, and the kernel sends its next one a second later: a try is soon given up,
-# since another one is what finds a sender that starts. Longer from try to try, for a machine that is that slow.
-_TRY_SECONDS, _MOST_TRY_SECONDS = 0.1, 0.4
+# since another one is what finds a sender that starts. Little by little a try takes longer, for a machine that is slow.
+_TRY_SECONDS, _LONGER, _MOST_TRY_SECONDS = 0.08, 1.1, 0.4
 
 
 class Reporter:
@@ -62,7 +62,7 @@ class Reporter:
             # ValueError: what is no such line, which ends the connection.
             with contextlib.suppress(OSError, TimeoutError, ValueError):
                 async with asyncio.timeout(patience):
-                    patience = min(2 * patience, _MOST_TRY_SECONDS)
+                    patience = min(_LONGER * patience, _MOST_TRY_SECONDS)
                     reader, writer = await asyncio.open_connection(
                         self._link.sender_address, REPORT_PORT, local_addr=(self._link.exit_address, 0)
                     )
