@@ -113,7 +113,9 @@ def remove_mac() -> None:
         return run(*command, stdin=stdin, secret=secret)
 
     module.run = keep_address
-    module.ip_batch = lambda lines: ip_batch([line for line in lines if not line.startswith("neighbour")])
+    module.ip_batch = lambda lines: ip_batch(
+        [line for line in lines if not re.search("^neighbour|^link .* address", line)]
+    )
 
 
 def remove_forwarding() -> None:
