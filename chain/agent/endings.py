@@ -14,7 +14,9 @@ from chain.node.supervise import log
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Seconds before each look at a dead exit's connections: a client's own link may lose what tells it.
+    from chain.agent.netfilter import Flow
+
+# Seconds before each nudge of a dead exit's connections: a client's own link may lose one.
 _AGAIN = 0.0, 0.5, 2.0
 _BATCH, _PAUSE = 200, 0.002  # a tunnel device holds 500 packets
 
@@ -37,17 +39,27 @@ class Endings:
 
         Not all at once, nor in one go: there may be thousands, and other exits have to be looked after meanwhile.
         """
+        found: list[Flow] = []
         try:
             for pause in _AGAIN:
                 await asyncio.sleep(pause)
                 if self._is_open(name):
                     break
                 nudger = self._nudger = self._nudger or Nudger()
-                with contextlib.closing(Netfilter()) as netfilter:
-                    flows = netfilter.tcp_flows(mark)
-                    while batch := list(itertools.islice(flows, _BATCH)):
+                if found:
+                    for batch in itertools.batched(found, _BATCH):
                         nudger.nudge(batch)
                         await asyncio.sleep(_PAUSE)
+                    continue
+                with contextlib.closing(Netfilter()) as netfilter:
+                    flows = netfilter.tcp_flows(mark)
+                    while batch := tuple(itertools.islice(flows, _BATCH)):
+                        nudger.nudge(batch)
+                        found += batch
+                        await asyncio.sleep(_PAUSE)
+                    # What comes by one that nobody knows is answered by a reset too.
+                    with contextlib.suppress(OSError):
+                        netfilter.forget_tcp(mark)
         except OSError as error:  # they notice when they next send something
             log("agent", f"idle connections are not ended: {error.strerror}")
         finally:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 # linux/netlink.h, nfnetlink.h, nf_tables.h, nfnetlink_conntrack.h: names that Python's socket module does not have.
 _NETLINK_NETFILTER = 12
-_REQUEST, _DUMP = 0x1, 0x300
+_REQUEST, _ACKNOWLEDGE, _DUMP = 0x1, 0x4, 0x300
 _DONE, _ERROR = 3, 2
-_CONNTRACK, _GET_CONNTRACK = 1, 1
+_CONNTRACK, _GET_CONNTRACK, _DELETE_CONNTRACK = 1, 1, 2
 _NFTABLES, _GET_OBJECT = 10, 19
 _FAMILY_INET = 1
 _OBJECT_TABLE, _OBJECT_NAME, _OBJECT_TYPE, _OBJECT_DATA, _COUNTER = 1, 2, 3, 4, 1
@@ -66,7 +66,7 @@ class Netfilter:
         wanted = _attribute(_OBJECT_TABLE, TABLE.partition(" ")[2].encode() + b"\0")
         wanted += _attribute(_OBJECT_TYPE, struct.pack("!I", _COUNTER))
         found = {}
-        for message in self._dump(_NFTABLES, _GET_OBJECT, _FAMILY_INET, wanted):
+        for message in self._asked(_NFTABLES, _GET_OBJECT, _DUMP, _FAMILY_INET, wanted):
             fields = _attributes(message)
             name = fields[_OBJECT_NAME].rstrip(b"\0").decode()
             found[name] = int.from_bytes(_attributes(fields[_OBJECT_DATA])[_COUNTER_PACKETS])
@@ -77,8 +77,7 @@ class Netfilter:
 
         Nothing else may be asked meanwhile.
         """
-        wanted = _attribute(_MARK, struct.pack("!I", mark)) + _attribute(_MARK_MASK, b"\xff" * 4) + _ONLY_TCP
-        for message in self._dump(_CONNTRACK, _GET_CONNTRACK, socket.AF_INET, wanted):
+        for message in self._asked(_CONNTRACK, _GET_CONNTRACK, _DUMP, socket.AF_INET, _tcp(mark)):
             original = _attributes(message, until=_TUPLE_ORIGINAL)[_TUPLE_ORIGINAL]
             tuples = _attributes(original)
             ports = _attributes(tuples[_TUPLE_PROTOCOL])
@@ -92,12 +91,20 @@ class Netfilter:
                 int.from_bytes(ports[_DESTINATION_PORT]),
             )
 
-    def _dump(self, subsystem: int, kind: int, family: int, wanted: bytes) -> Iterator[bytes]:
+    def forget_tcp(self, mark: int) -> None:
+        """Have the kernel forget the TCP connections that carry this mark. Raises OSError, before 5.8 always.
+
+        A reset that the lock answers with does not tell it that a connection is over: it would know it for days.
+        """
+        for _ in self._asked(_CONNTRACK, _DELETE_CONNTRACK, _ACKNOWLEDGE, socket.AF_INET, _tcp(mark)):
+            pass
+
+    def _asked(self, subsystem: int, kind: int, flags: int, family: int, wanted: bytes) -> Iterator[bytes]:
         """Give the attributes of each message of the answer."""
         self._sequence += 1
         body = _GENERAL.pack(family, 0, 0) + wanted
         self._socket.send(
-            _HEADER.pack(_HEADER.size + len(body), subsystem << 8 | kind, _REQUEST | _DUMP, self._sequence, 0) + body
+            _HEADER.pack(_HEADER.size + len(body), subsystem << 8 | kind, _REQUEST | flags, self._sequence, 0) + body
         )
         while True:
             data, at = self._socket.recv(_BUFFER), 0
@@ -111,6 +118,8 @@ class Netfilter:
                     return
                 if what == _ERROR:
                     (code,) = struct.unpack_from("=i", data, begin)
+                    if not code:
+                        return
                     raise OSError(-code, "netfilter")
                 yield data[begin + _GENERAL.size : end]
 
@@ -124,6 +133,10 @@ def _attribute(kind: int, value: bytes) -> bytes:
 _ONLY_TCP = _attribute(
     _TUPLE_ORIGINAL, _attribute(_TUPLE_PROTOCOL, _attribute(_PROTOCOL, bytes([socket.IPPROTO_TCP])))
 ) + _attribute(_FILTER | _NESTED, _attribute(_FILTER_ORIGINAL, struct.pack("=I", _BY_PROTOCOL)))
+
+
+def _tcp(mark: int) -> bytes:
+    return _attribute(_MARK, struct.pack("!I", mark)) + _attribute(_MARK_MASK, b"\xff" * 4) + _ONLY_TCP
 
 
 def _attributes(data: bytes, until: int | None = None) -> dict[int, bytes]:
