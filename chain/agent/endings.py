@@ -47,8 +47,8 @@ class Endings:
                     break
                 nudger = self._nudger = self._nudger or Nudger()
                 if found:
-                    for batch in itertools.batched(found, _BATCH):
-                        nudger.nudge(batch)
+                    for at in range(0, len(found), _BATCH):
+                        nudger.nudge(found[at : at + _BATCH])
                         await asyncio.sleep(_PAUSE)
                     continue
                 with contextlib.closing(Netfilter()) as netfilter:
