@@ -65,6 +65,9 @@ REVIVE_SECONDS = 2.5  # between two attempts to revive a tunnel that has not ans
 MTU_INTERVAL = 900.0  # seconds between two measurements of what fits through the tunnel
 STOOD_SECONDS = 30.0  # that a tunnel must have carried traffic for the next dial to follow at once
 RESTING = Diagnosis("it is cold: it dials when it is needed")
+# From a tunnel's loss to its hanging up, which takes processors, and holds up what else is done to the host's networks,
+# just when clients begin anew by another exit. Less than the shortest wait before the next dial.
+CLIENTS_FIRST = 0.1
 LINGER_SECONDS = 60.0  # that a cold exit stays connected after it was needed last
 
 
@@ -373,9 +376,11 @@ class Exit:
             # A tunnel that stood for a while was no failed attempt.
             if time.monotonic() - self._opened > STOOD_SECONDS:
                 attempt = 0
+            wait = delay(max(attempt, 1), random.random())  # noqa: S311 - jitter, not a secret
+            await asyncio.sleep(CLIENTS_FIRST)
             with contextlib.suppress(Exception):
                 await self._kind.hang_up()
-            await asyncio.sleep(delay(max(attempt, 1), random.random()))  # noqa: S311 - jitter, not a secret
+            await asyncio.sleep(wait - CLIENTS_FIRST)
 
     async def _one_tunnel(self) -> None:
         """Dial, and stay until the tunnel is lost; always ends by raising, most often DialError."""
