@@ -57,9 +57,6 @@ class Endings:
                         nudger.nudge(batch)
                         found += batch
                         await asyncio.sleep(_PAUSE)
-                    # What comes by one that nobody knows is answered by a reset too.
-                    with contextlib.suppress(OSError):
-                        netfilter.forget_tcp(mark)
         except OSError as error:  # they notice when they next send something
             log("agent", f"idle connections are not ended: {error.strerror}")
         finally:

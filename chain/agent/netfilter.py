@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 # linux/netlink.h, nfnetlink.h, nf_tables.h, nfnetlink_conntrack.h: names that Python's socket module does not have.
 _NETLINK_NETFILTER = 12
-_REQUEST, _ACKNOWLEDGE, _DUMP = 0x1, 0x4, 0x300
+_REQUEST, _DUMP = 0x1, 0x300
 _DONE, _ERROR = 3, 2
-_CONNTRACK, _GET_CONNTRACK, _DELETE_CONNTRACK = 1, 1, 2
+_CONNTRACK, _GET_CONNTRACK = 1, 1
 _NFTABLES, _GET_OBJECT = 10, 19
 _FAMILY_INET = 1
 _OBJECT_TABLE, _OBJECT_NAME, _OBJECT_TYPE, _OBJECT_DATA, _COUNTER = 1, 2, 3, 4, 1
@@ -28,6 +28,8 @@ _COUNTER_PACKETS = 2
 _TUPLE_ORIGINAL, _MARK, _MARK_MASK, _FILTER = 1, 8, 21, 25
 _FILTER_ORIGINAL, _BY_PROTOCOL = 1, 1 << 3
 _TUPLE_ADDRESSES, _TUPLE_PROTOCOL = 1, 2
+_STATE, _TCP, _TCP_STATE = 4, 1, 1
+_OVER = 7, 8  # linux/netfilter/nf_conntrack_tcp.h: TCP_CONNTRACK_TIME_WAIT, TCP_CONNTRACK_CLOSE
 _SOURCE, _DESTINATION = 1, 2
 _PROTOCOL, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
 _NESTED = 0x8000
@@ -66,23 +68,26 @@ class Netfilter:
         wanted = _attribute(_OBJECT_TABLE, TABLE.partition(" ")[2].encode() + b"\0")
         wanted += _attribute(_OBJECT_TYPE, struct.pack("!I", _COUNTER))
         found = {}
-        for message in self._asked(_NFTABLES, _GET_OBJECT, _DUMP, _FAMILY_INET, wanted):
+        for message in self._dump(_NFTABLES, _GET_OBJECT, _FAMILY_INET, wanted):
             fields = _attributes(message)
             name = fields[_OBJECT_NAME].rstrip(b"\0").decode()
             found[name] = int.from_bytes(_attributes(fields[_OBJECT_DATA])[_COUNTER_PACKETS])
         return found
 
     def tcp_flows(self, mark: int) -> Iterator[Flow]:
-        """Give the TCP connections that carry this mark, as the kernel lists them. Raises OSError.
+        """Give the TCP connections that carry this mark and are not over, as the kernel lists them. Raises OSError.
 
         Nothing else may be asked meanwhile.
         """
-        for message in self._asked(_CONNTRACK, _GET_CONNTRACK, _DUMP, socket.AF_INET, _tcp(mark)):
-            original = _attributes(message, until=_TUPLE_ORIGINAL)[_TUPLE_ORIGINAL]
-            tuples = _attributes(original)
+        wanted = _attribute(_MARK, struct.pack("!I", mark)) + _attribute(_MARK_MASK, b"\xff" * 4) + _ONLY_TCP
+        for message in self._dump(_CONNTRACK, _GET_CONNTRACK, socket.AF_INET, wanted):
+            fields = _attributes(message, until=_STATE)
+            tuples = _attributes(fields[_TUPLE_ORIGINAL])
             ports = _attributes(tuples[_TUPLE_PROTOCOL])
             if ports[_PROTOCOL][0] != socket.IPPROTO_TCP:
                 continue  # from a kernel before 5.8, which does not know that filter
+            if _state(fields) in _OVER:
+                continue  # a nudge would only have the kernel remember it for longer
             addresses = _attributes(tuples[_TUPLE_ADDRESSES])
             yield Flow(
                 addresses[_SOURCE],
@@ -91,20 +96,12 @@ class Netfilter:
                 int.from_bytes(ports[_DESTINATION_PORT]),
             )
 
-    def forget_tcp(self, mark: int) -> None:
-        """Have the kernel forget the TCP connections that carry this mark. Raises OSError, before 5.8 always.
-
-        A reset that the lock answers with does not tell it that a connection is over: it would know it for days.
-        """
-        for _ in self._asked(_CONNTRACK, _DELETE_CONNTRACK, _ACKNOWLEDGE, socket.AF_INET, _tcp(mark)):
-            pass
-
-    def _asked(self, subsystem: int, kind: int, flags: int, family: int, wanted: bytes) -> Iterator[bytes]:
+    def _dump(self, subsystem: int, kind: int, family: int, wanted: bytes) -> Iterator[bytes]:
         """Give the attributes of each message of the answer."""
         self._sequence += 1
         body = _GENERAL.pack(family, 0, 0) + wanted
         self._socket.send(
-            _HEADER.pack(_HEADER.size + len(body), subsystem << 8 | kind, _REQUEST | flags, self._sequence, 0) + body
+            _HEADER.pack(_HEADER.size + len(body), subsystem << 8 | kind, _REQUEST | _DUMP, self._sequence, 0) + body
         )
         while True:
             data, at = self._socket.recv(_BUFFER), 0
@@ -118,8 +115,6 @@ class Netfilter:
                     return
                 if what == _ERROR:
                     (code,) = struct.unpack_from("=i", data, begin)
-                    if not code:
-                        return
                     raise OSError(-code, "netfilter")
                 yield data[begin + _GENERAL.size : end]
 
@@ -135,8 +130,10 @@ _ONLY_TCP = _attribute(
 ) + _attribute(_FILTER | _NESTED, _attribute(_FILTER_ORIGINAL, struct.pack("=I", _BY_PROTOCOL)))
 
 
-def _tcp(mark: int) -> bytes:
-    return _attribute(_MARK, struct.pack("!I", mark)) + _attribute(_MARK_MASK, b"\xff" * 4) + _ONLY_TCP
+def _state(fields: dict[int, bytes]) -> int:
+    """Give the state of a listed TCP connection; 0 where the kernel does not say it."""
+    tcp = _attributes(fields.get(_STATE, b"")).get(_TCP, b"")
+    return (_attributes(tcp).get(_TCP_STATE) or b"\0")[0]
 
 
 def _attributes(data: bytes, until: int | None = None) -> dict[int, bytes]:

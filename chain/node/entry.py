@@ -1,4 +1,4 @@
-"""The entry's life: lock, identity, secrets, WireGuard, resolvers, and the agent as a sibling that may die."""
+"""The entry's life: secrets, lock, identity, WireGuard, resolvers, and the agent as a sibling that may die."""
 
 from __future__ import annotations
 
@@ -120,7 +120,9 @@ class Entry:
         if not is_wireguard_key(self._private_key.reveal()):
             raise ValueError("the secret entry_private_key is no WireGuard key")
         caps.drop(caps.CAP_DAC_OVERRIDE)
-        self._agent = await _start_agent()  # already, since it takes longest to start; it waits to be told what to do
+        # Already, since it takes longest to start: it waits to be told what to do, and until the entry's own lock is
+        # there, nothing passes anyway.
+        self._agent = await _start_agent()
         self._front, self._links = _interfaces(self._state)
         self._load_lock()
         self._take_identity()

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from chain.contract import Link
 
-_RETRY_SECONDS = 0.02
+_RETRY_SECONDS = 0.05  # after a refusal, or an end
 # A first packet that meets nobody is gone, and the kernel sends its next one a second later: a try is soon given up,
 # since another one is what finds a sender that starts. Little by little a try takes longer, for a machine that is slow.
-_TRY_SECONDS, _LONGER, _MOST_TRY_SECONDS = 0.08, 1.1, 0.4
+_TRY_SECONDS, _LONGER, _MOST_TRY_SECONDS = 0.1, 1.1, 0.6
 
 
 class Reporter:
@@ -59,14 +59,20 @@ class Reporter:
     async def run(self) -> None:
         patience = _TRY_SECONDS
         while True:
-            # ValueError: what is no such line, which ends the connection.
-            with contextlib.suppress(OSError, TimeoutError, ValueError):
+            try:
                 async with asyncio.timeout(patience):
-                    patience = min(_LONGER * patience, _MOST_TRY_SECONDS)
                     reader, writer = await asyncio.open_connection(
                         self._link.sender_address, REPORT_PORT, local_addr=(self._link.exit_address, 0)
                     )
-                patience = _TRY_SECONDS
+            except TimeoutError:
+                patience = min(_LONGER * patience, _MOST_TRY_SECONDS)
+                continue
+            except OSError:
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            patience = _TRY_SECONDS
+            # ValueError: what is no such line, which ends the connection.
+            with contextlib.suppress(OSError, TimeoutError, ValueError):
                 await self._converse(reader, writer)
             await asyncio.sleep(_RETRY_SECONDS)
 

@@ -42,7 +42,7 @@ def nft(ruleset: str) -> None:
 def interfaces_by_address() -> dict[str, str]:
     """Give the interface of each IPv4 address: their names change from start to start."""
     links = json.loads(run("ip", "-json", "-4", "address", "show"))
-    return {entry["local"]: str(link["ifname"]) for link in links for entry in link.get("addr_info", ())}
+    return {entry.get("local", ""): str(link["ifname"]) for link in links for entry in link.get("addr_info", ())}
 
 
 def network_of(interface: str) -> str:
