@@ -46,14 +46,10 @@ class Endings:
                 if self._is_open(name):
                     break
                 nudger = self._nudger = self._nudger or Nudger()
-                if found:
-                    for at in range(0, len(found), _BATCH):
-                        nudger.nudge(found[at : at + _BATCH])
-                        await asyncio.sleep(_PAUSE)
-                    continue
                 with contextlib.closing(Netfilter()) as netfilter:
-                    flows = netfilter.tcp_flows(mark)
-                    while batch := tuple(itertools.islice(flows, _BATCH)):
+                    flows = iter(found) if found else netfilter.tcp_flows(mark)
+                    found = []
+                    while batch := list(itertools.islice(flows, _BATCH)):
                         nudger.nudge(batch)
                         found += batch
                         await asyncio.sleep(_PAUSE)

@@ -67,13 +67,13 @@ class Reporter:
             except TimeoutError:
                 patience = min(_LONGER * patience, _MOST_TRY_SECONDS)
                 continue
-            except OSError:
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            patience = _TRY_SECONDS
-            # ValueError: what is no such line, which ends the connection.
-            with contextlib.suppress(OSError, TimeoutError, ValueError):
-                await self._converse(reader, writer)
+            except OSError:  # refused
+                pass
+            else:
+                patience = _TRY_SECONDS
+                # ValueError: what is no such line, which ends the connection.
+                with contextlib.suppress(OSError, TimeoutError, ValueError):
+                    await self._converse(reader, writer)
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
