@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 RESULTS = CHECKOUT / "bench" / "results" / "failover.json"
 DOCS = CHECKOUT / "docs" / "tuning.md"
 BEGIN = "<!-- From bench/failover.py, by `make bench-failover WRITE=1`. -->\n"
-RATE, IDLE, FLOWS = 1000, 20, 200
+RATE, IDLE, FLOWS = 1000, 20, 100
 IN_LAB_RATE, IN_LAB_IDLE, IN_LAB_FLOWS = 50, 5, 20  # emulated, a packet takes milliseconds of both processors
 RELAY_PORT = 51901
 DAEMONS = {"wireguard": "wireguard-go", "xray": "xray", "l2tp": "pppd"}
@@ -138,12 +138,14 @@ def daemon_killed(site: Site) -> Iterator[None]:
 
 @contextmanager
 def link_down(site: Site) -> Iterator[None]:
+    """Take the cable out; then start the exit anew, as above."""
     name = uplinks_end(site.chain, site.world, site.exit, site.provider.network)
     site.hand.do("ip", "link", "set", name, "down")
     try:
         yield
     finally:
-        site.hand.do("ip", "link", "set", name, "up")
+        docker("kill", site.container)
+        docker("start", site.container)
 
 
 @contextmanager
@@ -177,8 +179,11 @@ def provider_restarted(site: Site) -> Iterator[None]:
 
 
 @contextmanager
-def slow_death(site: Site) -> Iterator[None]:
-    """Lose more and more of what the customer sends, from 5 in a hundred to all of it within two seconds."""
+def slow_death(site: Site) -> Iterator[float]:
+    """Lose more and more of what the customer sends, from 5 in a hundred to all of it within two seconds.
+
+    Gives when nothing comes through any more, in milliseconds of the kernel's clock.
+    """
     rules = "".join(
         dropping_rules(hook="prerouting", match=f"ip daddr {site.provider.wan} numgen random mod 100 < {percent}")
         + "EOF\nsleep 0.1\nnft -f - <<EOF\ndelete table inet fault\n"
@@ -188,7 +193,7 @@ def slow_death(site: Site) -> Iterator[None]:
     provider = site.world.container(site.provider.name)
     site.world.inside(provider, "sh", "-e", stdin=f"nft -f - <<EOF\n{rules}{last}EOF\n")
     try:
-        yield
+        yield time.monotonic() * 1e3
     finally:
         site.world.inside(provider, "nft", "delete", "table", "inet", "fault")
 
@@ -276,10 +281,19 @@ def calm_figures(look: dict[str, Any]) -> dict[str, Any]:
     return {"calm": end - begin, "trip": look["stream"]["median_ms"]}
 
 
-def fault_figures(before: dict[str, Any], looks: list[dict[str, Any]], dead_at: float | None) -> dict[str, Any]:
-    """Give what one fault did, in milliseconds. `dead_at`: when the exit was judged dead, by the calendar."""
-    found = outage(gaps_in(looks))
-    if found is None:
+def fault_figures(
+    before: dict[str, Any], looks: list[dict[str, Any]], dead_at: float | None, whole_at: float | None
+) -> dict[str, Any]:
+    """Give what one fault did, in milliseconds.
+
+    `dead_at`: when the exit was judged dead, by the calendar. `whole_at`: when a fault that grows was whole: what it
+    did until then is no blackout.
+    """
+    gaps = gaps_in(looks)
+    if whole_at is not None:
+        gaps = [gap | {"from": max(gap["from"], whole_at)} for gap in gaps if gap["until"] > whole_at]
+    found = outage(gaps) or (whole_at and (whole_at, whole_at))
+    if not found:
         return {"missed": True}
     begin, end = found
     resets = [each["reset"] for look in looks for each in look["resets"] if each["opened"] < before["now"]]
@@ -406,7 +420,7 @@ class Run:
             before = watch.look()
             now = entry.used() or used
             number = max((each["number"] for each in entry.events()), default=0)
-            with FAULTS[name](Site(self.chain, self.chain.world, hand, now, self.providers[now])):
+            with FAULTS[name](Site(self.chain, self.chain.world, hand, now, self.providers[now])) as whole_at:
                 time.sleep(UNASKED_SECONDS * patience)
                 eventually(lambda: entry.left(now, number), 30 * patience, "another exit is used")
                 looks.append(watch.look())
@@ -419,7 +433,7 @@ class Run:
                 dead_at = entry.judged_dead_at(now, number)
         except Failed as error:
             return {"failed": str(error)}
-        return calm_figures(before) | {"false_switch": now != used} | fault_figures(before, looks, dead_at)
+        return calm_figures(before) | {"false_switch": now != used} | fault_figures(before, looks, dead_at, whole_at)
 
     @staticmethod
     def _answered(watch: Stopwatch, looks: list[dict[str, Any]], since: float) -> bool:

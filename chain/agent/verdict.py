@@ -363,9 +363,10 @@ class Traffic:
     def _required(self, now: float) -> float:
         return max(self._height * math.exp2((self._height_at - now) / self.RELIEF), self.LEAST)
 
-    def dismiss(self, now: float) -> None:
-        """Take note that it was a false alarm: the exit answers."""
-        self._height, self._height_at = min(self._required(now) * 2, 1e6), now
+    def dismiss(self, now: float, *, false: bool) -> None:
+        """Give up the alarm: the exit answers. `false`: it did all the time."""
+        if false:
+            self._height, self._height_at = min(self._required(now) * 2, 1e6), now
         self._missing, self.alarm, self.since = 0.0, False, _NEVER
 
     def flows(self, now: float) -> bool:
@@ -404,6 +405,7 @@ class Verdict:
         self._up, self._was_up = False, before is State.SUSPECT
         self._has_to_answer = before is State.DEAD
         self._doubt_at = _NEVER  # when an alarm began that is still to be answered
+        self._doubt_was_right = False  # the exit was found silent meanwhile
         self._steady_since = _NEVER
         self._steady_answers = 0
         self._calm, self._hold = want.calm, want.hold_down
@@ -514,14 +516,14 @@ class Verdict:
     def _look_at_alarm(self, now: float) -> None:
         """Give up an alarm when the farthest that can answer does."""
         if not self._traffic.alarm:
-            self._doubt_at = _NEVER
+            self._doubt_at, self._doubt_was_right = _NEVER, False
             return
         self._doubt_at = min(self._doubt_at, now)
         public = self._public
         witness = public if public is not None and (public.known or self._near is None) else self._near
         if witness is not None and witness.proof >= self._doubt_at:
-            self._traffic.dismiss(now)
-            self._doubt_at = _NEVER
+            self._traffic.dismiss(now, false=not self._doubt_was_right)
+            self._doubt_at, self._doubt_was_right = _NEVER, False
 
     def _excuse(self, late: float) -> None:
         for trail in self._trails.values():
@@ -539,6 +541,7 @@ class Verdict:
                 return _NEVER
         level, cause, at, silent = self._level(now, main)
         self.failing_since = None if silent is None else min(silent.first, self._traffic.unanswered_since)
+        self._doubt_was_right |= silent is not None and self._doubt_at != _NEVER
         if level is State.DEAD and self.state is not State.DEAD:
             self._die(now, cause)
         elif level is State.SUSPECT and self.state is State.GOOD:

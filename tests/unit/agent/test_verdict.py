@@ -311,6 +311,19 @@ def test_a_provider_without_internet_is_suspect_when_quiet_and_dead_when_clients
     assert busy.verdict.cause.startswith("the tunnel's far end answers, but the internet does not")
 
 
+def test_an_alarm_that_was_right_does_not_make_the_next_one_later() -> None:
+    exit_ = Exit(Sensitivity(hold_down=0.01)).up().run(15.0, sends=1000, gets=1000)
+    took = []
+    for _ in range(10):
+        exit_.answers.discard(Target.PUBLIC)
+        took.append(exit_.until(State.SUSPECT, 2.0, sends=1000))
+        exit_.until(State.DEAD, 2.0)  # clients are elsewhere by now
+        exit_.answers.add(Target.PUBLIC)
+        exit_.until(State.GOOD, 10.0)
+        exit_.run(1.0, sends=1000, gets=1000)
+    assert max(took) < min(took) + 0.06
+
+
 def test_clients_that_are_answered_keep_it_from_being_dead_not_from_being_suspect() -> None:
     exit_ = Exit().up().run(15.0, sends=100, gets=100)
     exit_.answers.clear()
