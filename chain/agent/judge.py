@@ -187,6 +187,10 @@ class Judge:
             switch = replace(switch, died=tuple(name for name in self._watches if name not in switch.opened))
         if switch is not None:
             self._switch(switch)
+        for news in events:
+            watch = self._watches[news.exit]
+            if news.state is State.SUSPECT and watch.failing_since is not None:
+                self._endings.expect(news.exit, watch.exit.mark)
         if events or orders or switch is not None:
             self._standby.look_again()
         self._look_at_needs()

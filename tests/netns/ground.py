@@ -82,12 +82,13 @@ class Namespace:
         return self.run("env", f"PYTHONPATH={ROOT}", sys.executable, "-c", code, *arguments)
 
     @contextlib.contextmanager
-    def running(self, code: str) -> Iterator[None]:
+    def running(self, code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         """Run Python with the project on its path in here while the block does; it is killed in the end."""
-        command = ("ip", "netns", "exec", self.name, "env", f"PYTHONPATH={ROOT}", sys.executable, "-c", code)
-        with subprocess.Popen(command) as process:
+        command = "ip", "netns", "exec", self.name, "env", f"PYTHONPATH={ROOT}", sys.executable, "-c", code
+        pipe = subprocess.PIPE
+        with subprocess.Popen([*command, *arguments], stdin=pipe, stdout=pipe, text=True) as process:
             try:
-                yield
+                yield process
             finally:
                 process.kill()
 

@@ -365,6 +365,33 @@ import json
 from chain.agent.netfilter import Netfilter
 print(json.dumps(Netfilter().counters()))
 """
+# The exit falls silent, some more is opened, and then it is dead.
+EXPECTED = """\
+import asyncio, sys
+from chain.agent import endings
+from chain.agent.nudge import Nudger
+
+class Counting(Nudger):
+    nudged = []
+
+    def nudge(self, flows):
+        self.nudged.append(len(flows))
+        super().nudge(flows)
+
+async def main():
+    endings.Nudger, endings._AGAIN = Counting, (0.0,)
+    mark = int(sys.argv[1])
+    found = endings.Endings(lambda name: False)
+    found.expect("paris", mark)
+    await asyncio.gather(*found._tasks.values())
+    print("listed", flush=True)
+    sys.stdin.readline()
+    found.begin("paris", mark)
+    await asyncio.gather(*found._tasks.values())
+    print(*Counting.nudged)
+
+asyncio.run(main())
+"""
 IDLE = 100
 
 
@@ -374,6 +401,23 @@ def test_what_is_idle_on_a_dead_exit_is_reset(fork: Fork) -> None:
         fork.use("oslo", "oslo", up=("paris",))
         assert fork.entry.python(NUDGE, str(fork.mark("paris"))).strip() == str(IDLE)
         assert held.communicate("go on\n")[0] == str(IDLE)
+
+
+def test_what_was_listed_when_the_exit_fell_silent_is_nudged_first_and_what_came_since_is_not_forgotten(
+    fork: Fork,
+) -> None:
+    fork.use("paris", "paris", "oslo")
+    with (
+        fork.client.begin("idle", CLIENT, INTERNET, PORT, IDLE, 5) as held,
+        fork.entry.running(EXPECTED, str(fork.mark("paris"))) as ending,
+    ):
+        assert ending.stdout is not None
+        assert ending.stdout.readline() == "listed\n"
+        with fork.client.begin("idle", CLIENT, INTERNET, PORT, 7, 5) as later:
+            fork.use("oslo", "oslo", up=("paris",))
+            assert ending.communicate("now\n")[0] == f"{IDLE} 7\n"
+            assert held.communicate("go on\n")[0] == str(IDLE)
+            assert later.communicate("go on\n")[0] == "7"
 
 
 def test_what_is_over_is_not_nudged(fork: Fork) -> None:
