@@ -57,6 +57,7 @@ DOCS = CHECKOUT / "docs" / "tuning.md"
 BEGIN = "<!-- From bench/failover.py, by `make bench-failover WRITE=1`. -->\n"
 RATE, IDLE, FLOWS = 1000, 20, 100
 IN_LAB_RATE, IN_LAB_IDLE, IN_LAB_FLOWS = 50, 5, 20  # emulated, a packet takes milliseconds of both processors
+FLOWS_OF_OTHER_RATE = 10  # a second
 RELAY_PORT = 51901
 DAEMONS = {"wireguard": "wireguard-go", "xray": "xray", "l2tp": "pppd"}
 # Low, since one fault follows the other: the usual value is 10 s.
@@ -264,35 +265,38 @@ def gaps_in(looks: Iterable[dict[str, Any]]) -> list[dict[str, float]]:
     return [gap for look in looks for series in ("stream", "flows") for gap in look[series]["gaps"]]
 
 
-def outage(gaps: Iterable[dict[str, float]]) -> tuple[float, float] | None:
-    """Give begin and end of the longest time in which the stream or new flows had no answer; None without any."""
+def outage(gaps: Iterable[dict[str, float]], flows: int) -> tuple[float, float] | None:
+    """Give begin and end of the longest time in which the stream or new flows had no answer; None without any.
+
+    `flows`: how many of these began each second.
+    """
     found: list[tuple[float, float]] = []
     for gap in sorted(gaps, key=lambda gap: gap["from"]):
-        if found and gap["from"] <= found[-1][1] + 1000 / (IN_LAB_FLOWS if lab else FLOWS) + APART_MS:
+        if found and gap["from"] <= found[-1][1] + 1000 / flows + APART_MS:
             found[-1] = found[-1][0], max(found[-1][1], gap["until"])
         else:
             found.append((gap["from"], gap["until"]))
     return max(found, key=lambda each: each[1] - each[0], default=None)
 
 
-def calm_figures(look: dict[str, Any]) -> dict[str, Any]:
+def calm_figures(look: dict[str, Any], flows: int) -> dict[str, Any]:
     """Give what a look before a fault says, in milliseconds: the longest gap, and the time to the internet and back."""
-    begin, end = outage(gaps_in([look])) or (0.0, 0.0)
+    begin, end = outage(gaps_in([look]), flows) or (0.0, 0.0)
     return {"calm": end - begin, "trip": look["stream"]["median_ms"]}
 
 
 def fault_figures(
-    before: dict[str, Any], looks: list[dict[str, Any]], dead_at: float | None, whole_at: float | None
+    before: dict[str, Any], looks: list[dict[str, Any]], flows: int, dead_at: float | None, whole_at: float | None
 ) -> dict[str, Any]:
     """Give what one fault did, in milliseconds.
 
-    `dead_at`: when the exit was judged dead, by the calendar. `whole_at`: when a fault that grows was whole: what it
-    did until then is no blackout.
+    `flows`: as above. `dead_at`: when the exit was judged dead, by the calendar. `whole_at`: when a fault that grows
+    was whole: what it did until then is no blackout.
     """
     gaps = gaps_in(looks)
     if whole_at is not None:
         gaps = [gap | {"from": max(gap["from"], whole_at)} for gap in gaps if gap["until"] > whole_at]
-    found = outage(gaps) or (whole_at and (whole_at, whole_at))
+    found = outage(gaps, flows) or (whole_at and (whole_at, whole_at))
     if not found:
         return {"missed": True}
     begin, end = found
@@ -375,6 +379,7 @@ class Run:
     providers: dict[str, Provider]
     always: str | None  # the exit that every fault hits; None: the one that is used
     rate: int
+    flows: int
     idle: int
     added_ms: int
 
@@ -389,7 +394,7 @@ class Run:
             capturing(world, token) as capture,
             Entry(self.chain) as entry,
             Hand(world) as hand,
-            Stopwatch(world, token, self.rate, self.idle, IN_LAB_FLOWS if lab else FLOWS) as watch,
+            Stopwatch(world, token, self.rate, self.idle, self.flows) as watch,
         ):
             failures = 0
             for done in range(1, count + 1):
@@ -433,7 +438,8 @@ class Run:
                 dead_at = entry.judged_dead_at(now, number)
         except Failed as error:
             return {"failed": str(error)}
-        return calm_figures(before) | {"false_switch": now != used} | fault_figures(before, looks, dead_at, whole_at)
+        felt = fault_figures(before, looks, self.flows, dead_at, whole_at)
+        return calm_figures(before, self.flows) | {"false_switch": now != used} | felt
 
     @staticmethod
     def _answered(watch: Stopwatch, looks: list[dict[str, Any]], since: float) -> bool:
@@ -538,6 +544,7 @@ class Wanted:
     """What is to be measured in all, and what was so far."""
 
     repeats: int
+    rate: int
     idle: int
     log: Log
     deadline: float
@@ -552,6 +559,8 @@ class Wanted:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=20, help="faults of each kind, in all")
+    usual = IN_LAB_RATE if lab else RATE
+    parser.add_argument("--rate", type=int, default=usual, help="packets a second of the stream")
     parser.add_argument("--idle", type=int, default=IN_LAB_IDLE if lab else IDLE, help="connections that say nothing")
     parser.add_argument("--rtt", type=int, nargs="*", default=[0], help="milliseconds that are added to the way")
     parser.add_argument("--faults", nargs="*", choices=list(FAULTS))
@@ -561,10 +570,11 @@ def main() -> None:
     given = parser.parse_args()
     ground = here(lab, os.environ.get("CHAIN_FIRST_EXIT"))
     where = f"{ground.kind}, {'in the virtual machine' if lab else 'native'}, {given.idle} idle connections"
-    log = log_of("bench-failover", place(), ground, given.idle, SETTINGS, Path(__file__).read_text())
+    where += f", {given.rate} packets a second" if given.rate != usual else ""
+    log = log_of("bench-failover", place(), ground, given.rate, given.idle, SETTINGS, Path(__file__).read_text())
     if given.fresh:
         log.forget()
-    wanted = Wanted(given.repeats, given.idle, log, time.monotonic() + 60 * given.minutes)
+    wanted = Wanted(given.repeats, given.rate, given.idle, log, time.monotonic() + 60 * given.minutes)
     with alone(place()):
         measure(ground, wanted, dict.fromkeys(given.rtt, given.faults))
     rows = rows_of(log, where)
@@ -617,7 +627,8 @@ def batches(chain: Chain, ground: Ground, wanted: Wanted, added_ms: int, names: 
     """Measure a batch of each fault in turn, so that a run that is ended early has some of all."""
     providers = {"paris": ground.preferred, "oslo": chain.world.site.wireguard2}
     always = None if ground.kind == "wireguard" else "paris"
-    run = Run(chain, ground, providers, always, IN_LAB_RATE if lab else RATE, wanted.idle, added_ms)
+    flows = {RATE: FLOWS, IN_LAB_RATE: IN_LAB_FLOWS}.get(wanted.rate, FLOWS_OF_OTHER_RATE)
+    run = Run(chain, ground, providers, always, wanted.rate, flows, wanted.idle, added_ms)
     while any(wanted.left(name, added_ms) for name in names):
         for name in names:
             if count := wanted.left(name, added_ms):

@@ -69,6 +69,7 @@ class Endings:
         """
         since, expected = self._expected.pop(name, (0.0, []))
         found = dict.fromkeys(expected if time.monotonic() - since < _STALE else [])
+        listed = False
         for pause in _AGAIN:
             await asyncio.sleep(pause)
             if self._is_open(name):
@@ -77,14 +78,14 @@ class Endings:
             for batch in _batches(found):
                 nudger.nudge(batch)
                 await asyncio.sleep(_PAUSE)
-            if found and pause:
-                continue
-            with contextlib.closing(Netfilter()) as netfilter:
-                for batch in _batches(netfilter.tcp_flows(mark)):
-                    more = [flow for flow in batch if flow not in found]
-                    nudger.nudge(more)
-                    found |= dict.fromkeys(more)
-                    await asyncio.sleep(_PAUSE)
+            if not listed and (pause or not found):  # what else a suspect exit got, which is little, has until then
+                listed = True
+                with contextlib.closing(Netfilter()) as netfilter:
+                    for batch in _batches(netfilter.tcp_flows(mark)):
+                        more = [flow for flow in batch if flow not in found]
+                        nudger.nudge(more)
+                        found |= dict.fromkeys(more)
+                        await asyncio.sleep(_PAUSE)
 
 
 def _batches(flows: Iterable[Flow]) -> Iterator[list[Flow]]:
