@@ -63,6 +63,7 @@ DAEMONS = {"wireguard": "wireguard-go", "xray": "xray", "l2tp": "pppd"}
 # Low, since one fault follows the other: the usual value is 10 s.
 SETTINGS = {"hold_down": "10ms"}
 SETTLE_SECONDS = 1.5  # for resets to arrive, and answers; when all have, the next fault is due
+SILENT_SECONDS = 2.5  # that a silence lasts: of those that end by themselves sooner the verdict learns to wait for them
 LOOK_SECONDS = 0.1  # between two looks at the client's program meanwhile
 CALM_SECONDS = 0.6  # with all well, before the next fault
 UNASKED_SECONDS = 0.3  # after a fault: whatever is asked meanwhile takes processors from what is measured
@@ -249,16 +250,11 @@ class Entry(Dialogue):
         """Tell whether clients were moved away from the exit since that event."""
         return any(each["event"] == "move" and each["source"] == exit_ != each["target"] for each in self.events(since))
 
-    def judged_dead_at(self, exit_: str, since: int) -> float | None:
-        """Give when the exit was judged dead since that event, in milliseconds of the calendar."""
-        return next(
-            (
-                each["time"] * 1e3
-                for each in self.events(since)
-                if each["event"] == "exit" and each["exit"] == exit_ and each["target"] == "dead"
-            ),
-            None,
-        )
+
+def judged_dead_at(told: Iterable[dict[str, Any]], exit_: str) -> float | None:
+    """Give when the exit was judged dead by these events, in milliseconds of the calendar."""
+    deaths = (each for each in told if each["event"] == "exit" and each["target"] == "dead")
+    return next((each["time"] * 1e3 for each in deaths if each["exit"] == exit_), None)
 
 
 def gaps_in(looks: Iterable[dict[str, Any]]) -> list[dict[str, float]]:
@@ -425,6 +421,7 @@ class Run:
             before = watch.look()
             now = entry.used() or used
             number = max((each["number"] for each in entry.events()), default=0)
+            least = time.monotonic() + (SILENT_SECONDS * patience if name in SILENT else 0)
             with FAULTS[name](Site(self.chain, self.chain.world, hand, now, self.providers[now])) as whole_at:
                 time.sleep(UNASKED_SECONDS * patience)
                 eventually(lambda: entry.left(now, number), 30 * patience, "another exit is used")
@@ -435,11 +432,13 @@ class Run:
                 while time.monotonic() < until and _reset(looks, before) < before["idle"]:
                     time.sleep(LOOK_SECONDS)
                     looks.append(watch.look())
-                dead_at = entry.judged_dead_at(now, number)
+                time.sleep(max(0, least - time.monotonic()))
+                told = entry.events(number)
+                dead_at = judged_dead_at(told, now)
         except Failed as error:
             return {"failed": str(error)}
         felt = fault_figures(before, looks, self.flows, dead_at, whole_at)
-        return calm_figures(before, self.flows) | {"false_switch": now != used} | felt
+        return calm_figures(before, self.flows) | {"false_switch": now != used, "told": told} | felt
 
     @staticmethod
     def _answered(watch: Stopwatch, looks: list[dict[str, Any]], since: float) -> bool:
