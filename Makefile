@@ -46,9 +46,9 @@ bench-agent: venv ## measure the entry's agent with 100 exits and 10,000 clients
 bench-verdicts: venv ## how soon faults are noticed and how often by mistake, on a simulated clock; WRITE=1 puts it into docs/
 	@nice .venv/bin/python bench/verdicts.py $(if $(WRITE),--write)
 
-bench-failover: venv ## break exits under a client's traffic, 300 times in each way, and print how long it was without; goes on where it was; REPEATS=20 RTT="0 20 80" IDLE=500 RATE=100 MINUTES=60 WRITE=1 VM=1
+bench-failover: venv ## break exits under a client's traffic, 300 times in each way, and print how long it was without; goes on where it was; REPEATS=20 RTT="0 20 80" IDLE=500 RATE=100 FLOWS=10 MINUTES=60 WRITE=1 VM=1
 	@tests/run.sh failover --repeats $(or $(REPEATS),300) --rtt $(or $(RTT),0) --minutes $(or $(MINUTES),600) \
-	  $(if $(IDLE),--idle $(IDLE)) $(if $(RATE),--rate $(RATE)) $(if $(WRITE),--write)
+	  $(if $(IDLE),--idle $(IDLE)) $(if $(RATE),--rate $(RATE)) $(if $(FLOWS),--flows $(FLOWS)) $(if $(WRITE),--write)
 
 bench-switch: venv ## switch, drain and go back under 10,000 packets a second, and print what clients lost; SECONDS=60 RATE=10000
 	@tests/lab/engine.sh && tests/lab/base-image.sh && \

@@ -57,13 +57,13 @@ DOCS = CHECKOUT / "docs" / "tuning.md"
 BEGIN = "<!-- From bench/failover.py, by `make bench-failover WRITE=1`. -->\n"
 RATE, IDLE, FLOWS = 1000, 20, 100
 IN_LAB_RATE, IN_LAB_IDLE, IN_LAB_FLOWS = 50, 5, 20  # emulated, a packet takes milliseconds of both processors
-FLOWS_OF_OTHER_RATE = 10  # a second
 RELAY_PORT = 51901
 DAEMONS = {"wireguard": "wireguard-go", "xray": "xray", "l2tp": "pppd"}
 # Low, since one fault follows the other: the usual value is 10 s.
 SETTINGS = {"hold_down": "10ms"}
 SETTLE_SECONDS = 1.5  # for resets to arrive, and answers; when all have, the next fault is due
 SILENT_SECONDS = 2.5  # that a silence lasts: of those that end by themselves sooner the verdict learns to wait for them
+RISING_SECONDS = 0.1  # that each step of a loss that rises takes
 LOOK_SECONDS = 0.1  # between two looks at the client's program meanwhile
 CALM_SECONDS = 0.6  # with all well, before the next fault
 UNASKED_SECONDS = 0.3  # after a fault: whatever is asked meanwhile takes processors from what is measured
@@ -181,23 +181,14 @@ def provider_restarted(site: Site) -> Iterator[None]:
 
 
 @contextmanager
-def slow_death(site: Site) -> Iterator[float]:
-    """Lose more and more of what the customer sends, from 5 in a hundred to all of it within two seconds.
-
-    Gives when nothing comes through any more, in milliseconds of the kernel's clock.
-    """
-    rules = "".join(
-        dropping_rules(hook="prerouting", match=f"ip daddr {site.provider.wan} numgen random mod 100 < {percent}")
-        + "EOF\nsleep 0.1\nnft -f - <<EOF\ndelete table inet fault\n"
-        for percent in range(5, 100, 5)
-    )
-    last = dropping_rules(hook="prerouting", match=f"ip daddr {site.provider.wan}")
-    provider = site.world.container(site.provider.name)
-    site.world.inside(provider, "sh", "-e", stdin=f"nft -f - <<EOF\n{rules}{last}EOF\n")
-    try:
-        yield time.monotonic() * 1e3
-    finally:
-        site.world.inside(provider, "nft", "delete", "table", "inet", "fault")
+def slow_death(site: Site) -> Iterator[None]:
+    """Lose more and more of what the customer sends, from 5 in a hundred to all of it within two seconds."""
+    wan = f"ip daddr {site.provider.wan}"
+    for percent in range(5, 100, 5):
+        with site.dropping("prerouting", f"{wan} numgen random mod 100 < {percent}"):
+            time.sleep(RISING_SECONDS)
+    with site.dropping("prerouting", wan):
+        yield
 
 
 FAULTS: dict[str, Callable[[Site], Any]] = {
@@ -213,6 +204,7 @@ FAULTS: dict[str, Callable[[Site], Any]] = {
 }
 # Of these nothing and nobody tells, and the way's length matters.
 SILENT = ("black hole", "one-way loss, outward", "one-way loss, back", "internet gone, tunnel stands", "slow death")
+RISING = ("slow death",)  # a blackout counts from where nothing comes through any more
 
 
 class Entry(Dialogue):
@@ -412,6 +404,7 @@ class Run:
         """Break the exit that is used once; give what it did, or what did not come about in time."""
         patience = self.ground.patience
         looks: list[dict[str, Any]] = []
+        whole_at: float | None = None
         try:
             used = eventually(partial(entry.all_is_well, self.always), 120 * patience, "both exits are good")
             # What began by the other exit stays there: all of it is to go by this one.
@@ -421,8 +414,11 @@ class Run:
             before = watch.look()
             now = entry.used() or used
             number = max((each["number"] for each in entry.events()), default=0)
-            least = time.monotonic() + (SILENT_SECONDS * patience if name in SILENT else 0)
-            with FAULTS[name](Site(self.chain, self.chain.world, hand, now, self.providers[now])) as whole_at:
+            with FAULTS[name](Site(self.chain, self.chain.world, hand, now, self.providers[now])):
+                least = time.monotonic() + (SILENT_SECONDS * patience if name in SILENT else 0)
+                if name in RISING:
+                    looks.append(watch.look())
+                    whole_at = looks[-1]["now"]
                 time.sleep(UNASKED_SECONDS * patience)
                 eventually(lambda: entry.left(now, number), 30 * patience, "another exit is used")
                 looks.append(watch.look())
@@ -544,6 +540,7 @@ class Wanted:
 
     repeats: int
     rate: int
+    flows: int
     idle: int
     log: Log
     deadline: float
@@ -558,9 +555,10 @@ class Wanted:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=20, help="faults of each kind, in all")
-    usual = IN_LAB_RATE if lab else RATE
-    parser.add_argument("--rate", type=int, default=usual, help="packets a second of the stream")
-    parser.add_argument("--idle", type=int, default=IN_LAB_IDLE if lab else IDLE, help="connections that say nothing")
+    rate, idle, flows = (IN_LAB_RATE, IN_LAB_IDLE, IN_LAB_FLOWS) if lab else (RATE, IDLE, FLOWS)
+    parser.add_argument("--rate", type=int, default=rate, help="packets a second of the stream")
+    parser.add_argument("--flows", type=int, default=flows, help="new flows a second")
+    parser.add_argument("--idle", type=int, default=idle, help="connections that say nothing")
     parser.add_argument("--rtt", type=int, nargs="*", default=[0], help="milliseconds that are added to the way")
     parser.add_argument("--faults", nargs="*", choices=list(FAULTS))
     parser.add_argument("--minutes", type=float, default=600, help="end after so long; the next run goes on")
@@ -569,11 +567,13 @@ def main() -> None:
     given = parser.parse_args()
     ground = here(lab, os.environ.get("CHAIN_FIRST_EXIT"))
     where = f"{ground.kind}, {'in the virtual machine' if lab else 'native'}, {given.idle} idle connections"
-    where += f", {given.rate} packets a second" if given.rate != usual else ""
-    log = log_of("bench-failover", place(), ground, given.rate, given.idle, SETTINGS, Path(__file__).read_text())
+    if (given.rate, given.flows) != (rate, flows):
+        where += f", {given.rate} packets and {given.flows} new flows a second"
+    load = given.rate, given.flows, given.idle
+    log = log_of("bench-failover", place(), ground, load, SETTINGS, Path(__file__).read_text())
     if given.fresh:
         log.forget()
-    wanted = Wanted(given.repeats, given.rate, given.idle, log, time.monotonic() + 60 * given.minutes)
+    wanted = Wanted(given.repeats, given.rate, given.flows, given.idle, log, time.monotonic() + 60 * given.minutes)
     with alone(place()):
         measure(ground, wanted, dict.fromkeys(given.rtt, given.faults))
     rows = rows_of(log, where)
@@ -626,8 +626,7 @@ def batches(chain: Chain, ground: Ground, wanted: Wanted, added_ms: int, names: 
     """Measure a batch of each fault in turn, so that a run that is ended early has some of all."""
     providers = {"paris": ground.preferred, "oslo": chain.world.site.wireguard2}
     always = None if ground.kind == "wireguard" else "paris"
-    flows = {RATE: FLOWS, IN_LAB_RATE: IN_LAB_FLOWS}.get(wanted.rate, FLOWS_OF_OTHER_RATE)
-    run = Run(chain, ground, providers, always, wanted.rate, flows, wanted.idle, added_ms)
+    run = Run(chain, ground, providers, always, wanted.rate, wanted.flows, wanted.idle, added_ms)
     while any(wanted.left(name, added_ms) for name in names):
         for name in names:
             if count := wanted.left(name, added_ms):

@@ -116,6 +116,7 @@ class Judge:
                 if watch.exit == exits.get(name) and watch.says_up:
                     judged[name] = watch.state
                 self._watches.pop(name).close()
+                self._endings.forget(name)
         for name, exit_ in exits.items():
             if name not in self._watches:
                 wanted = choice.sensitivity(state, name)
@@ -188,12 +189,18 @@ class Judge:
         if switch is not None:
             self._switch(switch)
         for news in events:
-            watch = self._watches[news.exit]
-            if news.state is State.SUSPECT and watch.failing_since is not None:
-                self._endings.expect(news.exit, watch.exit.mark)
+            self._look_ahead(news)
         if events or orders or switch is not None:
             self._standby.look_again()
         self._look_at_needs()
+
+    def _look_ahead(self, news: Judged) -> None:
+        """Be ready for the death of an exit that fell silent."""
+        watch = self._watches[news.exit]
+        if news.state is State.SUSPECT and watch.failing_since is not None:
+            self._endings.expect(news.exit, watch.exit.mark)
+        elif news.state is not State.DEAD:
+            self._endings.forget(news.exit)
 
     def _tell_of(self, news: Judged) -> None:
         before, now = self._shown.get(news.exit), self._watches[news.exit].shown

@@ -364,7 +364,7 @@ class Traffic:
         return max(self._height * math.exp2((self._height_at - now) / self.RELIEF), self.LEAST)
 
     def dismiss(self, now: float, *, false: bool) -> None:
-        """Give up the alarm: the exit answers. `false`: it did all the time."""
+        """Give up the alarm: the exit answers. `false`: nothing else was found wrong with it meanwhile."""
         if false:
             self._height, self._height_at = min(self._required(now) * 2, 1e6), now
         self._missing, self.alarm, self.since = 0.0, False, _NEVER
@@ -405,7 +405,7 @@ class Verdict:
         self._up, self._was_up = False, before is State.SUSPECT
         self._has_to_answer = before is State.DEAD
         self._doubt_at = _NEVER  # when an alarm began that is still to be answered
-        self._doubt_was_right = False  # the exit was found silent meanwhile
+        self._doubt_was_right = False  # something was found wrong with the exit meanwhile
         self._steady_since = _NEVER
         self._steady_answers = 0
         self._calm, self._hold = want.calm, want.hold_down
@@ -441,6 +441,7 @@ class Verdict:
         """Take the exit's own word, or the end of its report connection, which is `up=False`."""
         if up and not self._up:
             self._up, self.wake, self.failing_since = True, now, None
+            self._dismiss(now, false=False)  # of what was sent while it was down
             for trail in self._trails.values():
                 trail.begin()
             if self._has_to_answer:
@@ -522,8 +523,11 @@ class Verdict:
         public = self._public
         witness = public if public is not None and (public.known or self._near is None) else self._near
         if witness is not None and witness.proof >= self._doubt_at:
-            self._traffic.dismiss(now, false=not self._doubt_was_right)
-            self._doubt_at, self._doubt_was_right = _NEVER, False
+            self._dismiss(now, false=not self._doubt_was_right)
+
+    def _dismiss(self, now: float, *, false: bool) -> None:
+        self._traffic.dismiss(now, false=false)
+        self._doubt_at, self._doubt_was_right = _NEVER, False
 
     def _excuse(self, late: float) -> None:
         for trail in self._trails.values():
@@ -541,7 +545,7 @@ class Verdict:
                 return _NEVER
         level, cause, at, silent = self._level(now, main)
         self.failing_since = None if silent is None else min(silent.first, self._traffic.unanswered_since)
-        self._doubt_was_right |= silent is not None and self._doubt_at != _NEVER
+        self._doubt_was_right |= level is not State.GOOD and self._doubt_at != _NEVER
         if level is State.DEAD and self.state is not State.DEAD:
             self._die(now, cause)
         elif level is State.SUSPECT and self.state is State.GOOD:

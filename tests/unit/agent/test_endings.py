@@ -21,3 +21,16 @@ def test_connections_by_an_exit_that_is_open_again_are_left_alone() -> None:
 
     asyncio.run(scene())
     assert asked == ["oslo", "paris"]
+
+
+def test_an_exit_that_recovers_is_not_expected_to_die_any_more() -> None:
+    async def scene() -> None:
+        endings = Endings(lambda _: False)
+        endings.expect("paris", 0x1000)
+        listing = endings._lists["paris"]
+        endings.forget("paris")
+        await asyncio.wait([listing])
+        assert listing.cancelled()
+        assert not endings._lists
+
+    asyncio.run(scene())

@@ -324,6 +324,17 @@ def test_an_alarm_that_was_right_does_not_make_the_next_one_later() -> None:
     assert max(took) < min(took) + 0.06
 
 
+def test_what_is_sent_while_it_is_down_is_no_false_alarm() -> None:
+    exit_ = Exit(Sensitivity(hold_down=0.01)).up().run(15.0, sends=1000, gets=1000)
+    for _ in range(5):
+        exit_.verdict.said(exit_.now, up=False, cause="its tunnel is down")
+        exit_.run(0.3, sends=1000)
+        exit_.up().until(State.GOOD, 10.0)
+        exit_.run(1.0, sends=1000, gets=1000)
+    exit_.answers.discard(Target.PUBLIC)
+    assert exit_.until(State.SUSPECT, 2.0, sends=1000) < 0.25
+
+
 def test_clients_that_are_answered_keep_it_from_being_dead_not_from_being_suspect() -> None:
     exit_ = Exit().up().run(15.0, sends=100, gets=100)
     exit_.answers.clear()
