@@ -432,7 +432,7 @@ class Run:
                 told = entry.events(number)
                 dead_at = judged_dead_at(told, now)
         except Failed as error:
-            return {"failed": str(error)}
+            return {"failed": f"{error}; the entry says: {json.dumps(entry.ask('status'))}"}
         felt = fault_figures(before, looks, self.flows, dead_at, whole_at)
         return calm_figures(before, self.flows) | {"false_switch": now != used, "told": told} | felt
 
