@@ -39,15 +39,17 @@ if TYPE_CHECKING:
 
 SIZE = 200  # bytes of a packet of the stream
 FLOWS = 200  # a second
+PAUSE = 0.2  # seconds after each order, in which flows begin
 STREAM, RATE = 100, 1000  # packets a second of the flows' own program, beside iperf3 and alone
-STEPS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("switch", "default", "oslo"), "oslo"),
-    (("switch", "default", "paris"), "paris"),
-    (("switch", "default"), "paris"),  # by policy again, which leaves what is good
-    (("drain", "paris"), "oslo"),
-    (("undrain", "paris"), "oslo"),
-    (("switch", "default", "paris"), "paris"),
-    (("switch", "default"), "paris"),
+# Orders as the entry takes them, and the exit that is used then. `chain switch` would take both processors besides.
+STEPS: tuple[tuple[dict[str, str | None], str], ...] = (
+    ({"verb": "switch", "group": "default", "exit": "oslo"}, "oslo"),
+    ({"verb": "switch", "group": "default", "exit": "paris"}, "paris"),
+    ({"verb": "switch", "group": "default", "exit": None}, "paris"),  # by policy again, which leaves what is good
+    ({"verb": "drain", "exit": "paris"}, "oslo"),
+    ({"verb": "undrain", "exit": "paris"}, "oslo"),
+    ({"verb": "switch", "group": "default", "exit": "paris"}, "paris"),
+    ({"verb": "switch", "group": "default", "exit": None}, "paris"),
 )
 
 console = Console(highlight=False)
@@ -137,17 +139,22 @@ def nothing(_: Count, until: float) -> None:
     time.sleep(max(0.0, until - time.monotonic()))
 
 
-def steps(chain: Chain, entry: Entry) -> Callable[[Count, float], None]:
+def steps(entry: Entry) -> Callable[[Count, float], None]:
     """Do all steps again and again; the last of them leave nothing pinned or drained."""
 
     def act(count: Count, until: float) -> None:
         while time.monotonic() < until:
-            for command, exit_ in STEPS:
-                chain.run(*command)
-                eventually(partial(uses, entry, exit_), 30, f"{exit_} is used")
+            for order, exit_ in STEPS:
+                follow(entry, order, exit_)
                 count.done += 1
+                time.sleep(PAUSE)
 
     return act
+
+
+def follow(entry: Entry, order: dict[str, str | None], exit_: str) -> None:
+    entry.ask(str(order["verb"]), **{key: value for key, value in order.items() if key != "verb"})
+    eventually(partial(uses, entry, exit_), 30, f"{exit_} is used")
 
 
 def uses(entry: Entry, exit_: str) -> bool:
@@ -177,13 +184,12 @@ def main() -> None:
             world.start()
             with delayed_chain(world, NATIVE, 0) as chain, Entry(chain) as entry:
                 eventually(lambda: entry.all_is_well(None), 60, "both exits are good")
-                for command, exit_ in STEPS[1:3]:  # whichever came up first
-                    chain.run(*command)
-                    eventually(partial(uses, entry, exit_), 30, f"{exit_} is used")
+                for order, exit_ in STEPS[1:3]:  # whichever came up first
+                    follow(entry, order, exit_)
                 rate, seconds = given.rate, given.seconds
                 counts = [
                     under_traffic(chain, rate, seconds, Count("nothing"), nothing),
-                    under_traffic(chain, rate, seconds, Count("switch, drain and back"), steps(chain, entry)),
+                    under_traffic(chain, rate, seconds, Count("switch, drain and back"), steps(entry)),
                     killed(chain, entry),
                 ]
         finally:
