@@ -1,9 +1,9 @@
 """Breaks exits under a client's traffic, and measures how long users were without an answer.
 
 Two exits stand in for each other; whichever is used is broken next. A client sends a stream that began before the
-fault, new flows, and holds idle TCP connections. A gap begins when the first packet is sent that will not
-be answered, and ends when the stream and a new flow are both answered again. Each packet of the client holds a token,
-which is looked for on every interface of the machine.
+fault, new flows, and holds idle TCP connections. A gap begins when the first packet is sent that will not be answered
+(of a loss that rises: when nothing comes through any more), and ends when the stream and a new flow are both answered
+again. Each packet of the client holds a token, which is looked for on every interface of the machine.
 
 What was measured is kept, so that a run that was ended goes on where it was; other code begins anew.
 """
@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests" / "providers"), str(CHECKOUT / "tests" / "scenarios")]
@@ -47,7 +47,7 @@ from chain.api.project import write_atomic  # noqa: E402
 from chain.engine.connection import Engine  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ground import Ground
     from world import Provider
@@ -55,8 +55,6 @@ if TYPE_CHECKING:
 RESULTS = CHECKOUT / "bench" / "results" / "failover.json"
 DOCS = CHECKOUT / "docs" / "tuning.md"
 BEGIN = "<!-- From bench/failover.py, by `make bench-failover WRITE=1`. -->\n"
-RATE, IDLE, FLOWS = 1000, 20, 100
-IN_LAB_RATE, IN_LAB_IDLE, IN_LAB_FLOWS = 50, 5, 20  # emulated, a packet takes milliseconds of both processors
 RELAY_PORT = 51901
 DAEMONS = {"wireguard": "wireguard-go", "xray": "xray", "l2tp": "pppd"}
 # Low, since one fault follows the other: the usual value is 10 s.
@@ -72,6 +70,17 @@ APART_MS = 10.0  # two gaps that are no farther apart than that and two new flow
 FAILURES = 3  # in a row, after which the bench gives up
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+
+class Load(NamedTuple):
+    """What a client does all the time."""
+
+    rate: int  # packets a second of the stream
+    flows: int  # that begin each second
+    idle: int  # connections that say nothing
+
+
+NATIVE, IN_LAB = Load(1000, 100, 20), Load(50, 20, 5)  # emulated, a packet takes milliseconds of both processors
 
 
 class Hand(Dialogue):
@@ -220,8 +229,17 @@ class Entry(Dialogue):
 
     def ask(self, verb: str, **fields: object) -> dict[str, Any]:
         """Give the answer; an empty object instead of an error."""
-        found: dict[str, Any] = json.loads(self._asked(json.dumps({"verb": verb, **fields})))
+        found = self._answer(verb, fields)
         return {} if "error" in found else found
+
+    def order(self, verb: str, **fields: object) -> None:
+        """Give an order. Raises Failed where it is refused."""
+        if error := self._answer(verb, fields).get("error"):
+            raise Failed(error)
+
+    def _answer(self, verb: str, fields: Mapping[str, object]) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._asked(json.dumps({"verb": verb, **fields})))
+        return found
 
     def used(self) -> str | None:
         """Name the group's exit."""
@@ -284,8 +302,10 @@ def fault_figures(
     gaps = gaps_in(looks)
     if whole_at is not None:
         gaps = [gap | {"from": max(gap["from"], whole_at)} for gap in gaps if gap["until"] > whole_at]
-    found = outage(gaps, flows) or (whole_at and (whole_at, whole_at))
-    if not found:
+    found = outage(gaps, flows)
+    if found is None and whole_at is not None:  # clients had left before
+        found = whole_at, whole_at
+    if found is None:
         return {"missed": True}
     begin, end = found
     resets = [each["reset"] for look in looks for each in look["resets"] if each["opened"] < before["now"]]
@@ -366,9 +386,7 @@ class Run:
     ground: Ground
     providers: dict[str, Provider]
     always: str | None  # the exit that every fault hits; None: the one that is used
-    rate: int
-    flows: int
-    idle: int
+    load: Load
     added_ms: int
 
     def batch(self, name: str, count: int, log: Log) -> None:
@@ -382,7 +400,7 @@ class Run:
             capturing(world, token) as capture,
             Entry(self.chain) as entry,
             Hand(world) as hand,
-            Stopwatch(world, token, self.rate, self.idle, self.flows) as watch,
+            Stopwatch(world, token, self.load.rate, self.load.idle, self.load.flows) as watch,
         ):
             failures = 0
             for done in range(1, count + 1):
@@ -409,7 +427,7 @@ class Run:
             used = eventually(partial(entry.all_is_well, self.always), 120 * patience, "both exits are good")
             # What began by the other exit stays there: all of it is to go by this one.
             watch.look("anew")
-            eventually(lambda: watch.look()["idle"] == self.idle, 60 * patience, "all connections are open")
+            eventually(lambda: watch.look()["idle"] == self.load.idle, 60 * patience, "all connections are open")
             time.sleep(CALM_SECONDS * patience)  # in which nothing may happen
             before = watch.look()
             now = entry.used() or used
@@ -433,8 +451,8 @@ class Run:
                 dead_at = judged_dead_at(told, now)
         except Failed as error:
             return {"failed": f"{error}; the entry says: {json.dumps(entry.ask('status'))}"}
-        felt = fault_figures(before, looks, self.flows, dead_at, whole_at)
-        return calm_figures(before, self.flows) | {"false_switch": now != used, "told": told} | felt
+        felt = fault_figures(before, looks, self.load.flows, dead_at, whole_at)
+        return calm_figures(before, self.load.flows) | {"false_switch": now != used, "told": told} | felt
 
     @staticmethod
     def _answered(watch: Stopwatch, looks: list[dict[str, Any]], since: float) -> bool:
@@ -539,9 +557,7 @@ class Wanted:
     """What is to be measured in all, and what was so far."""
 
     repeats: int
-    rate: int
-    flows: int
-    idle: int
+    load: Load
     log: Log
     deadline: float
 
@@ -555,10 +571,10 @@ class Wanted:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=20, help="faults of each kind, in all")
-    rate, idle, flows = (IN_LAB_RATE, IN_LAB_IDLE, IN_LAB_FLOWS) if lab else (RATE, IDLE, FLOWS)
-    parser.add_argument("--rate", type=int, default=rate, help="packets a second of the stream")
-    parser.add_argument("--flows", type=int, default=flows, help="new flows a second")
-    parser.add_argument("--idle", type=int, default=idle, help="connections that say nothing")
+    usual = IN_LAB if lab else NATIVE
+    parser.add_argument("--rate", type=int, default=usual.rate, help="packets a second of the stream")
+    parser.add_argument("--flows", type=int, default=usual.flows, help="new flows a second")
+    parser.add_argument("--idle", type=int, default=usual.idle, help="connections that say nothing")
     parser.add_argument("--rtt", type=int, nargs="*", default=[0], help="milliseconds that are added to the way")
     parser.add_argument("--faults", nargs="*", choices=list(FAULTS))
     parser.add_argument("--minutes", type=float, default=600, help="end after so long; the next run goes on")
@@ -566,14 +582,14 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.relative_to(CHECKOUT)}")
     given = parser.parse_args()
     ground = here(lab, os.environ.get("CHAIN_FIRST_EXIT"))
-    where = f"{ground.kind}, {'in the virtual machine' if lab else 'native'}, {given.idle} idle connections"
-    if (given.rate, given.flows) != (rate, flows):
-        where += f", {given.rate} packets and {given.flows} new flows a second"
-    load = given.rate, given.flows, given.idle
+    load = Load(given.rate, given.flows, given.idle)
+    where = f"{ground.kind}, {'in the virtual machine' if lab else 'native'}, {load.idle} idle connections"
+    if load._replace(idle=usual.idle) != usual:
+        where += f", {load.rate} packets and {load.flows} new flows a second"
     log = log_of("bench-failover", place(), ground, load, SETTINGS, Path(__file__).read_text())
     if given.fresh:
         log.forget()
-    wanted = Wanted(given.repeats, given.rate, given.flows, given.idle, log, time.monotonic() + 60 * given.minutes)
+    wanted = Wanted(given.repeats, load, log, time.monotonic() + 60 * given.minutes)
     with alone(place()):
         measure(ground, wanted, dict.fromkeys(given.rtt, given.faults))
     rows = rows_of(log, where)
@@ -626,7 +642,7 @@ def batches(chain: Chain, ground: Ground, wanted: Wanted, added_ms: int, names: 
     """Measure a batch of each fault in turn, so that a run that is ended early has some of all."""
     providers = {"paris": ground.preferred, "oslo": chain.world.site.wireguard2}
     always = None if ground.kind == "wireguard" else "paris"
-    run = Run(chain, ground, providers, always, wanted.rate, wanted.flows, wanted.idle, added_ms)
+    run = Run(chain, ground, providers, always, wanted.load, added_ms)
     while any(wanted.left(name, added_ms) for name in names):
         for name in names:
             if count := wanted.left(name, added_ms):

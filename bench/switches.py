@@ -42,14 +42,14 @@ FLOWS = 200  # a second
 PAUSE = 0.2  # seconds after each order, in which flows begin
 STREAM, RATE = 100, 1000  # packets a second of the flows' own program, beside iperf3 and alone
 # Orders as the entry takes them, and the exit that is used then. `chain switch` would take both processors besides.
-STEPS: tuple[tuple[dict[str, str | None], str], ...] = (
-    ({"verb": "switch", "group": "default", "exit": "oslo"}, "oslo"),
-    ({"verb": "switch", "group": "default", "exit": "paris"}, "paris"),
-    ({"verb": "switch", "group": "default", "exit": None}, "paris"),  # by policy again, which leaves what is good
-    ({"verb": "drain", "exit": "paris"}, "oslo"),
-    ({"verb": "undrain", "exit": "paris"}, "oslo"),
-    ({"verb": "switch", "group": "default", "exit": "paris"}, "paris"),
-    ({"verb": "switch", "group": "default", "exit": None}, "paris"),
+STEPS: tuple[tuple[str, dict[str, str | None], str], ...] = (
+    ("switch", {"group": "default", "exit": "oslo"}, "oslo"),
+    ("switch", {"group": "default", "exit": "paris"}, "paris"),
+    ("switch", {"group": "default", "exit": None}, "paris"),  # by policy again, which leaves what is good
+    ("drain", {"exit": "paris"}, "oslo"),
+    ("undrain", {"exit": "paris"}, "oslo"),
+    ("switch", {"group": "default", "exit": "paris"}, "paris"),
+    ("switch", {"group": "default", "exit": None}, "paris"),
 )
 
 console = Console(highlight=False)
@@ -144,16 +144,16 @@ def steps(entry: Entry) -> Callable[[Count, float], None]:
 
     def act(count: Count, until: float) -> None:
         while time.monotonic() < until:
-            for order, exit_ in STEPS:
-                follow(entry, order, exit_)
+            for verb, fields, exit_ in STEPS:
+                follow(entry, verb, fields, exit_)
                 count.done += 1
                 time.sleep(PAUSE)
 
     return act
 
 
-def follow(entry: Entry, order: dict[str, str | None], exit_: str) -> None:
-    entry.ask(str(order["verb"]), **{key: value for key, value in order.items() if key != "verb"})
+def follow(entry: Entry, verb: str, fields: dict[str, str | None], exit_: str) -> None:
+    entry.order(verb, **fields)
     eventually(partial(uses, entry, exit_), 30, f"{exit_} is used")
 
 
@@ -184,8 +184,8 @@ def main() -> None:
             world.start()
             with delayed_chain(world, NATIVE, 0) as chain, Entry(chain) as entry:
                 eventually(lambda: entry.all_is_well(None), 60, "both exits are good")
-                for order, exit_ in STEPS[1:3]:  # whichever came up first
-                    follow(entry, order, exit_)
+                for verb, fields, exit_ in STEPS[1:3]:  # whichever came up first
+                    follow(entry, verb, fields, exit_)
                 rate, seconds = given.rate, given.seconds
                 counts = [
                     under_traffic(chain, rate, seconds, Count("nothing"), nothing),
