@@ -309,6 +309,7 @@ class Traffic:
         "received",
         "sent",
         "since",
+        "unheard",
     )
 
     def __init__(self, now: float) -> None:
@@ -319,6 +320,7 @@ class Traffic:
         self.busy_until = self.heard_at = -math.inf
         self.alarm = False
         self.since = _NEVER  # when they began to be missing
+        self.unheard = 0.0  # answers that should have come since the last packet did
 
     @property
     def unanswered_since(self) -> float:
@@ -337,11 +339,13 @@ class Traffic:
         self.sent, self.received = sent, received
         if first or went < 0 or came < 0:  # counters that began anew
             return
-        if came:
-            self.heard_at = now
         usual = (self._came + self.PRIOR) / (self._went + 2 * self.PRIOR)
         if went:
             self.busy_until = now + self.BUSY
+        if came:
+            self.heard_at, self.unheard = now, 0.0
+        else:
+            self.unheard += went * min(usual, 1.0)
         missing = self._missing + went * min(usual, 1.0) / 2 - came - (now - before) * self.LEAK
         if missing <= 0:
             self._missing, self.alarm, self.since = 0.0, False, _NEVER
@@ -598,7 +602,9 @@ class Verdict:
             unproven = trail.misses >= trail.needed and now >= trail.first + UNPROVEN
             return State.SUSPECT if unproven else State.GOOD, _NEVER
         at = min(trail.first, self._traffic.unanswered_since) + trail.suspect_after + trail.due
-        if trail.misses < trail.needed or now < at:
+        # Where many packets have no answer either, loss does not explain it, however much is usual.
+        needed = LEAST if self._traffic.unheard >= MOST else trail.needed
+        if trail.misses < needed or now < at:
             return State.GOOD, at if at > now else _NEVER
         at = trail.first + trail.dead_after + 2 * trail.due
         return (State.SUSPECT, at) if now < at else (State.DEAD, _NEVER)

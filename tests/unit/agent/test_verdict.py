@@ -435,6 +435,17 @@ def test_no_sequence_of_calls_confuses_it(sequence: list[tuple[str, float, int]]
 # On simulated paths
 
 
+@pytest.mark.parametrize(("stream", "least", "most"), [(10.0, 0.25, 0.6), (1000.0, 0.12, 0.2)])
+def test_packets_without_an_answer_stand_for_questions_where_many_of_these_get_lost(
+    stream: float, least: float, most: float
+) -> None:
+    scene = Scene(0.02, stream=stream)
+    scene.out = [Independent(seeded("lossy"), 0.35), Hole(4 * BEGIN)]
+    first = next(change for change in changes(scene, 5 * BEGIN) if change.at >= 4 * BEGIN)
+    assert first.state is State.SUSPECT
+    assert least < first.at - 4 * BEGIN < most
+
+
 @given(rtts, places, moments, st.sampled_from(["both", "out", "back"]))
 def test_a_black_hole_is_noticed_in_time(rtt: float, where: float, at: float, way: str) -> None:
     scene = Scene(rtt, stream=1000.0, where=where, stream_from=BEGIN - 1.0)
