@@ -32,7 +32,7 @@ if lab := os.environ.get("CHAIN_LAB_HOST"):
     os.environ["DOCKER_HOST"] = lab  # before anything asks for an engine
 
 import documents  # noqa: E402 - the folders are put on the path above
-from dialogue import Dialogue  # noqa: E402
+from dialogue import Dialogue, inside  # noqa: E402
 from faults import dropping_rules, pids_of, uplinks_end  # noqa: E402
 from gaps import Stopwatch  # noqa: E402
 from ground import here  # noqa: E402
@@ -89,7 +89,7 @@ class Hand(Dialogue):
     PROGRAM = 'while read -r line; do (eval "$line") >&2 </dev/null; echo $?; done'
 
     def __init__(self, world: World) -> None:
-        super().__init__(world.container("observer"), "sh", "-c", self.PROGRAM)
+        super().__init__(*inside(world.container("observer"), "sh", "-c", self.PROGRAM))
 
     def do(self, *command: str) -> None:
         """Run one of the observer's programs."""
@@ -225,7 +225,7 @@ class Entry(Dialogue):
     )
 
     def __init__(self, chain: Chain) -> None:
-        super().__init__(chain.container("entry"), "python3", "-c", self.PROGRAM)
+        super().__init__(*inside(chain.container("entry"), "python3", "-c", self.PROGRAM))
 
     def ask(self, verb: str, **fields: object) -> dict[str, Any]:
         """Give the answer; an empty object instead of an error."""
@@ -400,7 +400,7 @@ class Run:
             capturing(world, token) as capture,
             Entry(self.chain) as entry,
             Hand(world) as hand,
-            Stopwatch(world, token, self.load.rate, self.load.idle, self.load.flows) as watch,
+            Stopwatch.of(world, token, self.load.rate, self.load.idle, self.load.flows) as watch,
         ):
             failures = 0
             for done in range(1, count + 1):

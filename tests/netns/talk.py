@@ -53,6 +53,17 @@ def serve(address: str, port: str) -> None:
         channel.sendto(peer[0].encode(), peer)
 
 
+def reflect(address: str, port: str) -> None:
+    """Send every datagram back as it is."""
+    channel = open_udp(address, int(port))
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    print("ready", flush=True)
+    while True:
+        packet, peer = channel.recvfrom(65535)
+        with contextlib.suppress(OSError):  # the way back may be gone
+            channel.sendto(packet, peer)
+
+
 def send(source: str, target: str, port: str, count: str, mark: str = "0") -> None:
     """Send datagrams and wait for nothing; say how many the own machine let out."""
     channel = open_udp(source, mark=int(mark))
@@ -192,6 +203,7 @@ def path_mtu(  # noqa: PLR0917 - as they come from the command line
 if __name__ == "__main__":
     verbs: dict[str, Callable[..., None]] = {
         "serve": serve,
+        "reflect": reflect,
         "send": send,
         "exchange": exchange,
         "ask": ask,

@@ -3,54 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chain.contract import to_json
 from chain.node import lock
-from tests.netns.ground import ROOT, namespaces
-from tests.netns.test_routes import INTERNET, Fork
+from tests.netns.fork import Fork
+from tests.netns.ground import namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-BESIDE = Path(__file__).with_name("beside")  # what the agent finds in its own image
-
-# `ip netns exec` gives a mount namespace of one's own: nothing of this is seen outside.
-PRELUDE = """\
-import asyncio, contextlib, json, os, signal, subprocess, sys, time
-from pathlib import Path
-for folder in ("/run", "/var/lib"):
-    subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
-for folder in ("/run/chain", "/var/lib/chain"):
-    Path(folder).mkdir()
-os.environ["PYTHONPATH"] = os.pathsep.join(sys.argv[3:5])
-os.environ["PATH"] = sys.argv[4] + os.pathsep + os.environ["PATH"]
-from chain.contract import ExitReport
-from chain.node import entry
-entry.CONFIG_DIR = sys.argv[1]
-loaded, load = [], entry.nft
-entry.nft = lambda text: (loaded.append(text), load(text))
-supervisor = entry.Entry()
-supervisor._links = json.loads(sys.argv[2])
-def up(name):
-    return ExitReport(exit=name, state="up", since=1.0, cause="it is", near=(sys.argv[5],))
-def elements(name):
-    found = json.loads(subprocess.run(["nft", "-j", "list", "set", "inet", "vpn", name], capture_output=True).stdout)
-    return [each for item in found["nftables"] for each in item.get("set", {}).get("elem", ())]
-said = []
-def say(what, **more):
-    said.append({"what": what, "open": elements("open_marks"), "links": elements("open_links"),
-        "pairs": len(elements("open_pairs")) + len(elements("up_pairs")), "members": len(elements("open_members")),
-        "healthy": entry.HEALTH.exists(), "loaded": len(loaded), **more})
-async def eventually(check, what):
-    async with asyncio.timeout(20):
-        while not check():
-            await asyncio.sleep(0.02)
-    say(what)
-"""
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -61,8 +24,7 @@ def fork() -> Iterator[Fork]:
 
 def play(fork: Fork, folder: Path, scene: str) -> list[dict[str, Any]]:
     """Play a scene with the supervisor; give what it said, each with what the kernel had then."""
-    (folder / "state.json").write_text(to_json(fork.state))
-    output = fork.entry.python(PRELUDE + scene, str(folder), json.dumps(fork.links), str(ROOT), str(BESIDE), INTERNET)
+    output = fork.entry.python(*fork.supervised(folder, scene))
     found: list[dict[str, Any]] = json.loads(output.splitlines()[-1])
     return found
 

@@ -11,7 +11,7 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from dialogue import Dialogue
+from dialogue import Dialogue, inside
 from world import docker, eventually
 
 from chain.api import keys
@@ -89,7 +89,7 @@ class Crowd(Dialogue):
         """
         world = chain.world
         self.size = len(crowd)
-        super().__init__(world.container(service), "python3", "crowd.py")
+        super().__init__(*inside(world.container(service), "python3", "crowd.py"))
         entry = yaml.safe_load(chain.file.read_text())["entry"]
         private = Secret((chain.folder / "secrets" / "entry_private_key").read_text().strip())
         settings = {

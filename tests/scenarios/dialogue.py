@@ -1,4 +1,4 @@
-"""Programs in containers that are asked again and again, by one process that stays."""
+"""Programs that are asked again and again, by one process that stays."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+def inside(container: str, *command: str) -> tuple[str, ...]:
+    """Give the command that runs this one in a container."""
+    return ("docker", "exec", "-i", container, *command)
+
+
 class Dialogue:
     """One that answers each line with a line, and ends with its input. A context manager."""
 
-    def __init__(self, container: str, *command: str) -> None:
-        self._process = subprocess.Popen(
-            ["docker", "exec", "-i", container, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, *command: str) -> None:
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Self:
         return self

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from dialogue import Dialogue
+from dialogue import Dialogue, inside
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from world import World
 
 
 class Stopwatch(Dialogue):
     """The client's program, which notices every gap: tests/providers/toolbox/stopwatch.py."""
 
-    def __init__(self, world: World, token: str, rate: int, idle: int, flows: int = 100) -> None:
-        """Begin with that many packets and new flows a second, and idle connections."""
-        numbers = map(str, (rate, idle, flows))
-        super().__init__(
-            world.container("client"), "python3", "stopwatch.py", world.site.internet_host, *numbers, token
-        )
+    def __init__(self, program: Sequence[str], host: str, token: str, *, rate: int, idle: int, flows: int) -> None:
+        """Start that program with that many packets and new flows a second, and idle connections."""
+        super().__init__(*program, host, *map(str, (rate, idle, flows)), token)
         if self._heard() != "ready":
             raise RuntimeError("the client's program did not start")
+
+    @classmethod
+    def of(cls, world: World, token: str, rate: int, idle: int, flows: int = 100) -> Self:
+        """Give that of the world's client."""
+        program = inside(world.container("client"), "python3", "stopwatch.py")
+        return cls(program, world.site.internet_host, token, rate=rate, idle=idle, flows=flows)
 
     def look(self, order: str = "") -> dict[str, Any]:
         """Give what happened since the last look. The order `anew`: begin the stream and idle connections anew."""

@@ -68,7 +68,7 @@ def watch(quick: Chain, world: World, ground: Ground) -> Iterator[Stopwatch]:
     quick.run("switch", "default", "paris")
     quick.run("switch", "default")
     eventually(partial(uses, quick, "paris"), 30, "paris is used")
-    with Stopwatch(world, new_token(), 500 if ground.patience == 1 else 40, IDLE) as begun:
+    with Stopwatch.of(world, new_token(), 500 if ground.patience == 1 else 40, IDLE) as begun:
         eventually(lambda: begun.look()["idle"] == IDLE, 60 * ground.patience, "all connections are open")
         yield begun
     quick.file.write_text(usual)
@@ -87,7 +87,7 @@ def test_an_exit_that_falls_silent_is_left_and_its_connections_end(
     token, since = new_token(), events_of(quick)[-1]["number"]
     internet = docker("network", "inspect", "-f", "{{.Id}}", world.site.network("internet"))[:12]
     allowed = {f"br-{internet}"} | quick.link_bridges()
-    with capturing(world, token) as capture, Stopwatch(world, token, 100, IDLE) as watch:
+    with capturing(world, token) as capture, Stopwatch.of(world, token, 100, IDLE) as watch:
         eventually(lambda: watch.look()["idle"] == IDLE, 60 * ground.patience, "all connections are open")
         with dropping(world, ground.preferred, "prerouting"):
             eventually(partial(uses, quick, "oslo"), 60 * ground.patience, "oslo is used")
