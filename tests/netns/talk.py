@@ -54,9 +54,17 @@ def serve(address: str, port: str) -> None:
 
 
 def reflect(address: str, port: str) -> None:
-    """Send every datagram back as it is."""
+    """Send every datagram back as it is; take connections over TCP, and say nothing there."""
     channel = open_udp(address, int(port))
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    listener = socket.create_server((address, int(port)), family=family(address))
+    held = []
+
+    def accept() -> None:
+        while True:
+            held.append(listener.accept())
+
+    threading.Thread(target=accept, daemon=True).start()
     print("ready", flush=True)
     while True:
         packet, peer = channel.recvfrom(65535)
