@@ -60,7 +60,7 @@ DAEMONS = {"wireguard": "wireguard-go", "xray": "xray", "l2tp": "pppd"}
 # Low, since one fault follows the other: the usual value is 10 s.
 SETTINGS = {"hold_down": "10ms"}
 SETTLE_SECONDS = 1.5  # for resets to arrive, and answers; when all have, the next fault is due
-SILENT_SECONDS = 2.5  # that a silence lasts: of those that end by themselves sooner the verdict learns to wait for them
+SILENT_SECONDS = 3.0  # that a silence lasts: of those that end by themselves sooner the verdict learns to wait for them
 RISING_SECONDS = 0.1  # that each step of a loss that rises takes
 LOOK_SECONDS = 0.1  # between two looks at the client's program meanwhile
 CALM_SECONDS = 0.6  # with all well, before the next fault

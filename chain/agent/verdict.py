@@ -53,7 +53,7 @@ class Sensitivity:
     suspect_after: float = 0.12  # of silence
     suspect_at_most: float = 0.4  # as far as the exit's usual silences may stretch the former
     dead_after: float = 0.65  # 0.5 is a usual stall
-    dead_at_most: float = 2.0
+    dead_at_most: float = 2.5
     suspicions_an_hour: int = 4  # false ones that are put up with, before it takes longer
     lossy: float = 0.5  # share of questions without answer that makes an exit suspect, though it is not silent
     calm: float = 0.25  # a suspect one is good again after so long; doubled each time that it happens again soon
@@ -76,7 +76,8 @@ UNPROVEN = 1.0  # seconds without an answer that make one suspect that never gav
 FORGIVEN = 60.0  # seconds that an exit is good after which the next suspicion, or death, is the first again
 HOUR = 3600.0  # for which silences are remembered
 LONG = 0.4  # seconds of silence that tell when a longer one is to be expected
-RARE = 120.0  # hours in which one false death is put up with
+LONG_MEMORY = 6 * HOUR  # for which those are; where only strangers are asked, few are seen
+RARE = 60.0  # such times in which one false death is put up with
 CALM_MOST = 16.0
 HOLD_MOST = 30  # times the first
 
@@ -269,7 +270,7 @@ class Trail:
         self.needed = min(max(math.ceil(math.log(CHANCE) / math.log(min(max(self.loss, 0.01), 0.5))), LEAST), MOST)
         short = self.short_silences.recent(now, HOUR)
         self.suspect_after = min(all_but(want.suspicions_an_hour, short, want.suspect_after), want.suspect_at_most)
-        long = self.long_silences.recent(now, HOUR)
+        long = self.long_silences.recent(now, LONG_MEMORY)
         self.dead_after = min(extrapolated(long, LONG, want.dead_after, RARE), want.dead_at_most)
 
     def _measure(self, sample: float) -> None:
