@@ -179,7 +179,10 @@ def one_way_back(site: Site) -> Iterator[None]:
 
 @contextmanager
 def internet_gone(site: Site) -> Iterator[None]:
-    with site.dropping("postrouting", f"ip daddr {site.world.site.internet_host}"):
+    """Drop all that leaves for the internet, where more than one answers."""
+    world = site.world
+    (route,) = json.loads(world.exec(site.provider.name, "ip", "-json", "route", "get", world.site.internet_host))
+    with site.dropping("postrouting", f"oifname {route['dev']}"):
         yield
 
 
