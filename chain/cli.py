@@ -174,6 +174,16 @@ def _load(file: Path | None) -> tuple[Loaded, Engine]:
     return load(_project(file), engine), engine
 
 
+def _load_running(file: Path | None) -> tuple[Loaded, Engine]:
+    """Load what runs, if chain.yaml can't be used as it is now: who looks or steers need not mend it first."""
+    from chain.api.load import load_running
+
+    engine = _engine()
+    loaded, problems = load_running(_project(file), engine)
+    _warn(problems)
+    return loaded, engine
+
+
 def _version(show: bool) -> None:  # noqa: FBT001 - typer's callback
     if show:
         typer.echo(f"chain {__version__}")
@@ -243,7 +253,7 @@ def status(
     from chain.api.apply import kept_out
     from chain.api.status import status as look
 
-    loaded, engine = _load(file)
+    loaded, engine = _load_running(file)
     if watch:
         _watch_status(lambda: look(loaded, engine), as_json=as_json)
         return
@@ -315,8 +325,8 @@ def switch(
     """Have a group use this exit while it is good, whatever its policy says; without EXIT, as its policy says again."""
     from chain.api import steer
 
-    loaded, engine = _load(file)
-    steer.switch(loaded, engine, group, name)
+    loaded, engine = _load_running(file)
+    _print(show.groups(steer.switch(loaded, engine, group, name), [group]))
 
 
 @app.command()
@@ -328,8 +338,8 @@ def drain(
     """Send nothing new by an exit, until `chain undrain`. Connections that it carries stay."""
     from chain.api import steer
 
-    loaded, engine = _load(file)
-    steer.drain(loaded, engine, name)
+    loaded, engine = _load_running(file)
+    _print_around(name, steer.drain(loaded, engine, name))
 
 
 @app.command()
@@ -341,8 +351,13 @@ def undrain(
     """Let a drained exit be used again."""
     from chain.api import steer
 
-    loaded, engine = _load(file)
-    steer.undrain(loaded, engine, name)
+    loaded, engine = _load_running(file)
+    _print_around(name, steer.undrain(loaded, engine, name))
+
+
+def _print_around(name: str, found: dict[str, Any]) -> None:
+    """Say by which exits the clients of all groups that have this exit go now."""
+    _print(show.groups(found, [group["name"] for group in found["groups"] if name in group.get("exits", ())]))
 
 
 @app.command()
@@ -355,7 +370,7 @@ def events(
     """Show how exits fared and where clients were sent, since the entry's start."""
     from chain.api import steer
 
-    loaded, engine = _load(file)
+    loaded, engine = _load_running(file)
     with _until_interrupted():
         for event in steer.events(loaded, engine, Terminal(), follow=follow):
             typer.echo(json.dumps(event, ensure_ascii=False) if as_json else show.event(event))
@@ -453,7 +468,7 @@ def logs(
     times: Annotated[bool, typer.Option("--times", help="With the time of each line.")] = False,
 ) -> None:
     """Show what the containers say."""
-    loaded, engine = _load(file)
+    loaded, engine = _load_running(file)
     states = engine.containers(loaded.topology.name)
     if not states:
         raise ChainError(

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from chain.render import COMPOSE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+_SafeLoader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where it was built
 
 
 @dataclass(frozen=True)
@@ -53,12 +59,34 @@ def plan(files: Mapping[str, str], services: Iterable[str], generation: str, obs
         step.subject for step in steps if step.verb in ("write", "remove") and not step.subject.startswith("entry/")
     ]
     if cause := _compose_cause(frozenset(services), recreating, observed):
-        steps.append(Step("compose", "up", cause))
+        anew = made_anew(observed.files.get(COMPOSE_FILE, ""), files.get(COMPOSE_FILE, "")) & observed.running
+        interrupted = "; clients are away until their next handshakes" if "entry" in anew else ""
+        steps.append(
+            Step("compose", "up", cause + (f"; made anew: {', '.join(sorted(anew))}{interrupted}" if anew else ""))
+        )
     if observed.generation is not None and observed.generation != generation:
         steps.append(Step("apply", "entry", f"it runs generation {observed.generation}, wanted is {generation}"))
     elif observed.kept_out:
         steps.append(Step("apply", "entry", f"kept out so far: {', '.join(observed.kept_out)}"))
     return tuple(steps)
+
+
+def made_anew(before: str, after: str) -> frozenset[str]:
+    """Name the services that Compose replaces, since its file says something else of them, or of their networks."""
+    if before == after:
+        return frozenset()
+    try:
+        old, new = (yaml.load(text, _SafeLoader) or {} for text in (before, after))  # noqa: S506 - it is the safe one
+        networks = {
+            name for name, network in new["networks"].items() if old.get("networks", {}).get(name, network) != network
+        }
+        return frozenset(
+            name
+            for name, service in new["services"].items()
+            if old.get("services", {}).get(name, service) != service or networks & set(service.get("networks", ()))
+        )
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError):  # not ours, or of another version
+        return frozenset()
 
 
 def _compose_cause(services: frozenset[str], recreating: list[str], observed: Observed) -> str:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 
 def table(header: list[str], rows: list[list[str]], notes: Sequence[Iterable[str]] = ()) -> list[str]:
@@ -47,8 +47,8 @@ def exits(found: Mapping[str, Any], before: Mapping[str, Any] | None = None, sec
         health = each.get("health", "")
         # That its tunnel is up says less than how clients fare.
         state = health if each["state"] == "up" and health in ("suspect", "dead") else each["state"]
-        if each.get("drained"):
-            state += ", drained"
+        if reasons := each.get("drained"):
+            state += f", drained ({', '.join(reasons)})"
         used = shares.get(each["name"])
         row = [
             each["name"],
@@ -66,11 +66,38 @@ def exits(found: Mapping[str, Any], before: Mapping[str, Any] | None = None, sec
         [f"{sign} {each[key]}" for key, sign in (("warning", "warning:"), ("advice", "→")) if each.get(key)]
         for each in found["exits"]
     ]
-    blocked = [f"group {each['name']}: blocked, no exit is open" for each in found["groups"] if each["exit"] is None]
-    pinned = [
-        f"group {each['name']}: {each['pinned']} was chosen by hand" for each in found["groups"] if each.get("pinned")
+    remarkable = [each["name"] for each in found["groups"] if each["exit"] is None or each.get("pinned")]
+    return [*table(header, rows, notes), *groups(found, remarkable)]
+
+
+def groups(found: Mapping[str, Any], names: Collection[str]) -> list[str]:
+    """Say of some groups which exits their clients use, and why, where that is by hand or there is none."""
+    by_name = {each["name"]: each for each in found["exits"]}
+    return [
+        f"group {group['name']}: {_way(group, {name: by_name[name] for name in group.get('exits', ())})}"
+        for group in found["groups"]
+        if group["name"] in names
     ]
-    return [*table(header, rows, notes), *blocked, *pinned]
+
+
+def _way(group: Mapping[str, Any], exits: Mapping[str, Mapping[str, Any]]) -> str:
+    used, pinned = group["shares"], group.get("pinned")
+    if not used:
+        drained = [name for name, each in exits.items() if each.get("drained") and each.get("open")]
+        if not drained:
+            return "blocked, no exit is open"
+        by_hand = [f"`chain undrain {name}`" for name in drained if "by hand" in exits[name]["drained"]]
+        reasons = ", ".join(f"{name} ({', '.join(exits[name]['drained'])})" for name in drained)
+        hint = f"; {' or '.join(by_hand)} lets clients out again" if by_hand else ""
+        return f"blocked, all exits that could be used are drained: {reasons}{hint}"
+    text = ", ".join(name + (f" {share:.0%}" if share < 1 else "") for name, share in used.items())
+    if not pinned:
+        return text
+    if pinned in used:
+        return f"{text}, chosen by hand"
+    chosen = exits.get(pinned, {})
+    state = "drained" if chosen.get("drained") else chosen.get("health", "")
+    return f"{text}; {pinned} was chosen by hand, but is {state or 'not open'}"
 
 
 def clients(found: Mapping[str, Any]) -> list[str]:

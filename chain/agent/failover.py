@@ -303,8 +303,10 @@ class Failover:
             return f"exit {target} is {self._state(target or '')}"
         if at_once is not None:
             return at_once
+        if target == self._pins.get(group):
+            return f"exit {target} was chosen by hand, and is good"
         wait = self._groups[group].fail_back
-        return f"exit {target} is preferred, and has been good for {wait:g} s"
+        return f"exit {target} is preferred" + (f", and has been good for {wait:g} s" if wait else ", and good")
 
     # What is known
 

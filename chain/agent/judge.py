@@ -233,15 +233,16 @@ class Judge:
     def steer(self, question: Mapping[str, Any]) -> None:
         """Follow an order. Raises ValueError where there is no such exit or group."""
         order = steering.ordered(question, self._failover, self._watches)
+        if not self._steering.note(order):
+            return  # it was so already
+        chosen = {key: value for key, value in question.items() if key in ("group", "exit")}
+        tell(question["verb"], **chosen, cause=steering.BY_HAND)
         switch = self._failover.handle(time.monotonic(), order)
-        self._steering.note(order)
         if switch is not None:
             self._switch(switch)
         self._standby.look_again()
         self._look_at_needs()
         steering.remember(self._steering)
-        chosen = {key: value for key, value in question.items() if key in ("group", "exit")}
-        tell(question["verb"], **chosen, cause=steering.BY_HAND)
 
     def _steered(self, state: DesiredState) -> list[Event]:
         """Give what was chosen by hand. What there is no exit or no group for any more is forgotten."""
@@ -318,9 +319,9 @@ class Judge:
 
     def _exit_status(self, exit_: ExitLink) -> dict[str, Any]:
         name = exit_.name
-        if (report := self._heard_of.get(name)) is None:
-            return status.silent(exit_, self._gone_since.get(name))
         drained = self._failover.drained().get(name, ())
+        if (report := self._heard_of.get(name)) is None:
+            return status.silent(exit_, self._gone_since.get(name), drained=drained)
         return status.reporting(
             exit_, report, self._watches.get(name), is_open=name in self._now.opened, drained=drained
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chain.contract import DesiredState, ExitLink, ExitReport
 
 
-def silent(exit_: ExitLink, since: float | None) -> dict[str, Any]:
+def silent(exit_: ExitLink, since: float | None, *, drained: Sequence[str]) -> dict[str, Any]:
     """Show an exit that does not report."""
     return {
         "name": exit_.name,
@@ -28,6 +28,8 @@ def silent(exit_: ExitLink, since: float | None) -> dict[str, Any]:
         "advice": f"`chain logs exit-{exit_.name}` shows why",
         "warning": "",
         "open": False,
+        "health": State.DEAD,
+        "drained": drained,
     }
 
 
@@ -67,6 +69,7 @@ def groups(state: DesiredState, failover: Failover, chosen: Mapping[tuple[str, i
                 "name": group.name,
                 "exit": next(iter(shares), None),
                 "shares": shares,
+                "exits": list(group.exits),
                 "policy": group.policy,
                 "pinned": failover.pinned(key),
             }

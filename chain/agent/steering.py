@@ -52,7 +52,9 @@ class Steering:
         drained: list[Drained | Pinned] = [Drained(name, BY_HAND) for name in self.drains]
         return drained + [Pinned(choice.key(group), name) for group, name in self.pins.items()]
 
-    def note(self, order: Pinned | Drained | Undrained) -> None:
+    def note(self, order: Pinned | Drained | Undrained) -> bool:
+        """Take an order; tell whether it changes anything."""
+        before = dict(self.pins), list(self.drains)
         match order:
             case Pinned(group, None):
                 self.pins.pop(choice.name(group), None)
@@ -62,6 +64,7 @@ class Steering:
                 self.drains += [] if exit_ in self.drains else [exit_]
             case Undrained(exit_):
                 self.drains[:] = [each for each in self.drains if each != exit_]
+        return before != (self.pins, self.drains)
 
 
 def remembered() -> Steering:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from chain import topology
-from chain.api.project import is_missing, is_there
+from chain.api.project import is_missing, is_there, write_atomic
 from chain.config import loader
 from chain.config.models import is_server, is_web_address
 from chain.engine import images as image_store
@@ -84,6 +84,33 @@ def load(project: Project, engine: Engine) -> Loaded:
     config = loader.load(project.file, SETTINGS)
     built = topology.build(config, REGISTRY, _external(config, engine))
     return Loaded(project, config, _with_plain_names(built, project))
+
+
+def load_running(project: Project, engine: Engine) -> tuple[Loaded, list[Problem]]:
+    """Load a project, or, where chain.yaml can't be used, what was brought up last.
+
+    Gives what is wrong with chain.yaml then. Raises ChainError (CONFIG) where nothing was brought up.
+    """
+    try:
+        return load(project, engine), []
+    except ChainError as error:
+        if error.code is not ExitCode.CONFIG or not is_there(project.kept):
+            raise
+        try:
+            config = loader.load(project.kept, SETTINGS)
+            built = topology.build(config, REGISTRY, _external(config, engine))
+        except ChainError:  # of another version
+            raise error from None
+        note = Problem(str(project.file), "it can't be used as it is; what was brought up last is meant instead")
+        return Loaded(project, config, _with_plain_names(built, project)), [*error.problems, note]
+
+
+def keep(loaded: Loaded) -> None:
+    """Keep a copy of chain.yaml as it is brought up, for `load_running`. Raises ChainError (CONFIG)."""
+    project = loaded.project
+    text = loader.read(project.file)
+    if not is_there(project.kept) or loader.read(project.kept) != text:
+        write_atomic(project.kept, text, 0o600)
 
 
 def alone(loaded: Loaded, engine: Engine, name: str, taken: Collection[IPv4Network]) -> Loaded:

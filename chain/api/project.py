@@ -45,6 +45,11 @@ class Project:
         return self.root / self.rendered
 
     @property
+    def kept(self) -> Path:
+        """The configuration as it was brought up last."""
+        return self.run / ".chain.yaml"
+
+    @property
     def test(self) -> Project:
         """The same one for the test of an exit, which leaves the chain's own files alone."""
         return replace(self, rendered=TEST)

@@ -10,14 +10,19 @@ from chain.api.preflight import check_owner
 from chain.errors import ChainError, ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from chain.api.load import Loaded
-    from chain.engine.connection import Engine
+    from chain.engine.connection import ContainerState, Engine
+
+ENDED = ("exited", "created", "dead")  # as Docker calls containers that do not run
 
 
 def status(loaded: Loaded, engine: Engine) -> dict[str, Any]:
     """Give one JSON-ready object. `running` is false when the entry can't be asked; `wanted` is chain.yaml's state."""
     check_owner(loaded, engine)
     name = loaded.topology.name
+    states = engine.containers(name)
     containers = [
         {
             "service": state.service,
@@ -26,7 +31,7 @@ def status(loaded: Loaded, engine: Engine) -> dict[str, Any]:
             "restarts": state.restarts,
             "started_at": state.started_at,
         }
-        for state in engine.containers(name)
+        for state in states
     ]
     found: dict[str, Any] = {"chain": name, "wanted": loaded.topology.state.generation, "containers": containers}
     try:
@@ -35,7 +40,21 @@ def status(loaded: Loaded, engine: Engine) -> dict[str, Any]:
         if error.code is not ExitCode.NOT_RUNNING:
             raise
         return found | {"running": False, "why": error.problems[0].what, "exits": [], "groups": [], "clients": []}
-    return found | {"running": True} | answer | {"exits": _beside_others(loaded, answer.get("exits", []))}
+    exits = _ended(_beside_others(loaded, answer.get("exits", [])), states)
+    return found | {"running": True} | answer | {"exits": exits}
+
+
+def _ended(exits: list[dict[str, Any]], states: Iterable[ContainerState]) -> list[dict[str, Any]]:
+    """Say of silent exits whose containers do not run that this is why; the entry can't know that."""
+    by_service = {state.service: state for state in states}
+    found = []
+    for exit_ in exits:
+        state = by_service.get(f"exit-{exit_['name']}")
+        if exit_.get("state") == "silent" and (state is None or state.state in ENDED):
+            cause = "there is no container of it" if state is None else f"its container ended with {state.exit_code}"
+            exit_ |= {"cause": cause, "advice": "`chain up` starts it again"}
+        found.append(exit_)
+    return found
 
 
 def _beside_others(loaded: Loaded, exits: list[dict[str, Any]]) -> list[dict[str, Any]]:

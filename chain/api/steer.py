@@ -48,8 +48,11 @@ class Told:
         return Place(self.entry, max((event["number"] for event in self.events), default=self.entry))
 
 
-def switch(loaded: Loaded, engine: Engine, group: str, exit_: str | None) -> None:
-    """Have a group use one exit while that is good; None: what its policy says, again. Raises ChainError."""
+def switch(loaded: Loaded, engine: Engine, group: str, exit_: str | None) -> dict[str, Any]:
+    """Have a group use one exit while that is good; None: what its policy says, again. Raises ChainError.
+
+    Gives the entry's status, as it is then.
+    """
     groups = {each.name: each for each in loaded.topology.state.groups}
     if group not in groups:
         raise ChainError(Problem(f"group {group}", "no such group", f"there are: {', '.join(groups)}"), ExitCode.CONFIG)
@@ -59,17 +62,21 @@ def switch(loaded: Loaded, engine: Engine, group: str, exit_: str | None) -> Non
             Problem(f"group {group}", f"exit {exit_} is not in it", f"there are: {', '.join(members)}"), ExitCode.CONFIG
         )
     check_owner(loaded, engine)
-    engine.ask_entry(loaded.topology.name, "switch", group, *([exit_] if exit_ else []))
+    return _ordered(loaded, engine, "switch", group, *([exit_] if exit_ else []))
 
 
-def drain(loaded: Loaded, engine: Engine, exit_: str) -> None:
-    """Send nothing new by an exit, until told otherwise; connections that it carries stay. Raises ChainError."""
-    _ask(loaded, engine, "drain", exit_)
+def drain(loaded: Loaded, engine: Engine, exit_: str) -> dict[str, Any]:
+    """Send nothing new by an exit, until told otherwise; connections that it carries stay. As `switch`."""
+    config_of(loaded.config, exit_)
+    check_owner(loaded, engine)
+    return _ordered(loaded, engine, "drain", exit_)
 
 
-def undrain(loaded: Loaded, engine: Engine, exit_: str) -> None:
-    """Let a drained exit be used again. Raises ChainError."""
-    _ask(loaded, engine, "undrain", exit_)
+def undrain(loaded: Loaded, engine: Engine, exit_: str) -> dict[str, Any]:
+    """Let a drained exit be used again. As `switch`."""
+    config_of(loaded.config, exit_)
+    check_owner(loaded, engine)
+    return _ordered(loaded, engine, "undrain", exit_)
 
 
 def events(loaded: Loaded, engine: Engine, progress: Progress, *, follow: bool) -> Iterator[dict[str, Any]]:
@@ -135,7 +142,6 @@ def _told(answer: Mapping[str, Any]) -> Told | None:
     return None
 
 
-def _ask(loaded: Loaded, engine: Engine, verb: str, exit_: str) -> None:
-    config_of(loaded.config, exit_)
-    check_owner(loaded, engine)
-    engine.ask_entry(loaded.topology.name, verb, exit_)
+def _ordered(loaded: Loaded, engine: Engine, verb: str, *words: str) -> dict[str, Any]:
+    engine.ask_entry(loaded.topology.name, verb, *words)
+    return engine.ask_entry(loaded.topology.name, "status")

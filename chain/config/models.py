@@ -99,7 +99,18 @@ Milliseconds = Annotated[str, StringConstraints(pattern=_MILLISECONDS)]
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _DAY, _TIME = f"({'|'.join(DAYS)})", "([01][0-9]|2[0-3]):[0-5][0-9]"
 _TIME_OF_WEEK = f"^({_DAY}(,{_DAY})* )?{_TIME}-{_TIME}$"
-TimeOfWeek = Annotated[str, StringConstraints(pattern=_TIME_OF_WEEK)]
+
+
+def _some_time(text: str) -> str:
+    begin, _, end = text.rpartition(" ")[2].partition("-")
+    if begin == end:
+        raise ValueError(
+            f"it begins and ends at {begin}: an exit that is not to be used at all is left out of its groups"
+        )
+    return text
+
+
+TimeOfWeek = Annotated[str, StringConstraints(pattern=_TIME_OF_WEEK), AfterValidator(_some_time)]
 _FAIL_BACK = rf"^(never|when-better|{_DURATION.pattern.strip('^$')})$"
 # Forms that a text must have, as its writer is told.
 FORMS = {
@@ -331,7 +342,7 @@ class GroupConfig(Model):
         if self.sticky != "client" and self.policy != "balance":
             raise ValueError("`sticky` says what a balance shares out: write `policy: balance` too")
         if unknown := sorted(self.weights.keys() - set(self.exits)):
-            raise ValueError(f"`weights` has {', '.join(unknown)}, which is not among `exits`")
+            raise ValueError(f"`weights` has {', '.join(unknown)}, which is not among `exits`: {', '.join(self.exits)}")
         return self
 
 

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from gaps import Stopwatch
 from rich.console import Console
 from rich.text import Text
-from world import DEMO, Failed, Provider, World, docker, l2tp_exit, wireguard_exit, xray_exit
+from world import DEMO, Failed, Provider, World, docker, eventually, l2tp_exit, wireguard_exit, xray_exit
 
 from chain.api import keys
 from chain.api.load import Loaded, load
@@ -47,6 +48,8 @@ VM = CHECKOUT / "tests" / "lab" / "vm.sh"
 COMMAND = ".venv/bin/chain"
 PHONE = "phone"
 SITE = "www.example.org"
+SECOND = "bern"  # stands in for the WireGuard chain's exit
+STREAM, IDLE = 500, 20  # packets a second, and connections that say nothing, while an exit is killed
 NOWHERE6 = "2001:db8::1"  # for documentation (RFC 3849): if it were reached, something would be very wrong
 
 REFUSED6 = f"""
@@ -126,18 +129,30 @@ class Chain:
         provider = self.plan.provider
         if self.plan.kind == WIREGUARD.kind:
             server = keys.public_key(Secret(self.world.keys["server"]))
-            exit_ = wireguard_exit(provider) | {"public_key": server}
-            credentials = {"wg_private_key": self.world.keys["exit"], "wg_preshared_key": self.world.keys["preshared"]}
+            exits = {
+                name: wireguard_exit(each)
+                # Somebody beyond the provider who answers: the demo's internet has no public resolvers.
+                | {"public_key": server, "probe": {"public": [DEMO.internet_host]}}
+                for name, each in ((self.plan.exit, provider), (SECOND, DEMO.wireguard2))
+            }
+            credentials = {
+                f"{name}_{role}": self.world.keys[key]
+                for name, own in zip(exits, ("exit", "exit2"), strict=True)
+                for role, key in (("wg_private_key", own), ("wg_preshared_key", "preshared"))
+            }
         elif self.plan.kind == XRAY.kind:
-            exit_, credentials = xray_exit(self.world, {"reality": {}}), {"xray_id": self.world.keys["id"]}
+            exits = {self.plan.exit: xray_exit(self.world, {"reality": {}})}
+            credentials = {f"{self.plan.exit}_xray_id": self.world.keys["id"]}
         else:
-            exit_, credentials = l2tp_exit(provider), self.world.l2tp_secrets()
+            exits = {self.plan.exit: l2tp_exit(provider)}
+            credentials = {f"{self.plan.exit}_{role}": value for role, value in self.world.l2tp_secrets().items()}
         config = {
             "name": self.plan.name,
             "entry": {"endpoint": DEMO.clients_gateway, "port": self.plan.port},
             "network": {"pool": self.plan.pool},
             "dns": self.world.dns(),
-            "exits": {self.plan.exit: exit_},
+            "exits": exits,
+            "groups": {"default": {"exits": [*exits], "fail_back": "when-better"}},
         }
         file = self.project.file
         before = yaml.safe_load(file.read_text()) if file.exists() else {}
@@ -147,8 +162,8 @@ class Chain:
             config |= {"clients": clients} if clients else {}
             write_atomic(file, yaml.safe_dump(config, sort_keys=False), 0o644)
         make_folder(self.project.secrets, 0o700)
-        for role, value in credentials.items():
-            path = self.project.secrets / f"{self.plan.exit}_{role}"
+        for name, value in credentials.items():
+            path = self.project.secrets / name
             # A running container keeps the file that it was given: another one in its place would not reach it.
             if not path.exists() or path.read_text() != f"{value}\n":
                 write_atomic(path, f"{value}\n", 0o600)
@@ -213,19 +228,7 @@ class Chain:
         internet, outside = DEMO.internet_host, self.plan.provider.outside
         phone = self.plan.client
         patience = str(self.ground.patience)
-        udp = json.loads(
-            self.world.exec(
-                phone,
-                "python3",
-                "client.py",
-                "answered",
-                internet,
-                "7",
-                patience,
-                "demo",
-                timeout=self.ground.patience + 60,
-            )
-        )["seen"]
+        udp = self._seen_udp()
         tcp = self.world.exec(phone, "curl", "-sS", "--max-time", patience, f"http://{internet}/").strip()
         own = self._own_address()
         resolver = self.loaded.topology.state.address.partition("/")[0]
@@ -246,6 +249,57 @@ class Chain:
         ]
         if not all(good):
             raise Wrong(f"a line above is not right; the exit's address is {outside}, and there came {seen}")
+
+    def prove_failover(self) -> None:
+        """Kill the exit under a client's traffic; show that another takes over, and for how long. Raises Wrong."""
+        victim, looks = self.container(f"exit-{self.plan.exit}"), []
+        with Stopwatch.of(self.world, "demo", STREAM, IDLE) as watch:
+            eventually(lambda: watch.look()["idle"] == IDLE, 30, "all connections are open")
+            _typed(f"docker kill {victim}")
+            docker("kill", victim)
+
+            def ended() -> bool:
+                looks.append(watch.look())
+                return sum(len(each["resets"]) for each in looks) == IDLE
+
+            def answered() -> bool:
+                looks.append(watch.look())
+                return bool(looks[-1]["stream"]["answered_at"] > then)
+
+            eventually(ended, self.ground.patience, "all connections by it are ended")
+            then = looks[-1]["now"]
+            eventually(answered, self.ground.patience, "the client is answered again")
+        gaps = [gap for each in looks for gap in each["stream"]["gaps"]]
+        longest = max((gap["until"] - gap["from"] for gap in gaps), default=0)
+        lost, sent = (
+            int(sum(numbers)) for numbers in ((g["lost"] for g in gaps), (x["stream"]["sent"] for x in looks))
+        )
+        seen, used = self._seen_udp(), self._used()
+        console.print()
+        good = [
+            _line(
+                "failover", f"{longest:.0f} ms without an answer", f"{lost} of {sent} packets lost", ok=used == SECOND
+            ),
+            _line("exit address", seen, "seen by the internet now", ok=seen == DEMO.wireguard2.outside),
+            _line("connections", f"{IDLE} of {IDLE} ended", "so that programs begin anew at once", ok=True),
+        ]
+        _typed(f"docker start {victim}")
+        docker("start", victim)
+        with terminal.step(f"Waiting until {self.plan.exit} has proved itself for 10 s"):
+            eventually(lambda: self._used() == self.plan.exit, self.ground.patience, f"{self.plan.exit} is used again")
+        self.run("events")
+        if not all(good):
+            raise Wrong("a line above is not right")
+
+    def _seen_udp(self) -> str:
+        """Ask the internet by UDP until it answers; give the address that it saw."""
+        patience = self.ground.patience
+        command = ("python3", "client.py", "answered", DEMO.internet_host, "7", str(patience), "demo")
+        return str(json.loads(self.world.exec(self.plan.client, *command, timeout=patience + 60))["seen"])
+
+    def _used(self) -> str | None:
+        """Name the exit that the group's clients use."""
+        return next((group["exit"] for group in self.ask("status")["groups"]), None)
 
     def _seen_icmp(self) -> str:
         """Ping the internet; give the address that it saw."""
@@ -313,6 +367,12 @@ class Chain:
         commands = [
             (self.text("status"), "exits and clients, as they are"),
             (self.text("logs", f"exit-{self.plan.exit}"), "what a container says"),
+            *(
+                [(self.text("drain", self.plan.exit), f"new flows go by {SECOND}; `undrain` ends that")]
+                if self.plan.kind == WIREGUARD.kind
+                else []
+            ),
+            (self.text("events", "--follow"), "what becomes of exits, and who is sent where"),
             (self.text("client", "add", "laptop"), "one more client, let in at once"),
             (f"cat {shlex.quote(str(self.project.file))}", "all there is to configure"),
             (f"{self.ground.prefix}{logs}", "the other end"),
@@ -338,6 +398,10 @@ class Chain:
             "exec", self.world.container(self.plan.client), "wg", "show", "wg0", "latest-handshakes", check=False
         )
         return [exit_, entry] if handshake.split()[1:] not in ([], ["0"]) else [entry]
+
+
+def _typed(command: str) -> None:
+    console.print(f"\n$ {command}", style="bold", markup=False)
 
 
 def _line(name: str, value: str, remark: str, *, ok: bool) -> bool:
@@ -368,6 +432,8 @@ def show(plan: Plan, ground: Ground, world: World) -> None:
         chain.connect()
         chain.prove()
         chain.draw()
+        if plan.kind == WIREGUARD.kind:
+            chain.prove_failover()
         chain.explain()
     except (ChainError, Failed, OSError, ValueError, LookupError, Wrong, subprocess.TimeoutExpired) as error:
         detail = f"\n{error.detail}" if isinstance(error, ChainError) and error.detail else ""

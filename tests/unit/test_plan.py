@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chain.plan import Observed, plan
+from chain.plan import Observed, made_anew, plan
 
 FILES = {"entry/state.json": "new", "exits/paris/settings.json": "same", "compose.yaml": "new"}
 SERVICES = ("entry", "exit-paris")
@@ -86,3 +86,22 @@ def test_a_test_of_an_exit_ends_before_anything_is_started() -> None:
         "end chain-main_test: a test of an exit goes on there, or was killed\n"
         "compose up: not running: entry, exit-paris"
     )
+
+
+def test_who_is_made_anew_is_said_and_that_clients_are_away() -> None:
+    def compose(image: str, networks: str, pool: str) -> str:
+        entry = f"  entry: {{image: a, networks: {networks}}}\n"
+        exit_ = f"  exit-paris: {{image: {image}, networks: {{link-a: {{}}}}}}\n"
+        return f"services:\n{entry}{exit_}networks: {{link-a: {{pool: {pool}}}, link-b: {{pool: 1}}}}\n"
+
+    one = compose("b", "{link-a: {}}", "1")
+    assert made_anew(one, one) == made_anew(one, "nonsense") == made_anew("", one) - {"entry", "exit-paris"} == set()
+    assert made_anew(one, compose("c", "{link-a: {}}", "1")) == {"exit-paris"}
+    assert made_anew(one, compose("b", "{link-a: {}, link-b: {}}", "1")) == {"entry"}
+    assert made_anew(one, compose("b", "{link-a: {}}", "2")) == {"entry", "exit-paris"}
+    more = {"compose.yaml": compose("b", "{link-a: {}, link-b: {}}", "1")}
+    running = frozenset(SERVICES)
+    assert steps(more, "1", files={"compose.yaml": one}, generation="1", running=running).endswith(
+        "compose up: changed: compose.yaml; made anew: entry; clients are away until their next handshakes"
+    )
+    assert "made anew" not in steps(more, "1", files={"compose.yaml": one})

@@ -58,12 +58,37 @@ def test_how_clients_fare_by_an_exit_says_more_than_that_it_is_up() -> None:
     assert [line.split("  ")[2].strip() for line in found[1:4]] == [
         "up, in use (default 75%, guests)",
         "suspect, in use (default 25%)",
-        "down, drained",
+        "down, drained (by hand)",
     ]
     assert "25%   answered" in found[1]
-    assert found[4:] == ["group nobody: blocked, no exit is open", "group default: bern was chosen by hand"]
+    assert found[4:] == ["group default: bern 75%, oslo 25%, chosen by hand", "group nobody: blocked, no exit is open"]
     only = show.exits({"exits": exits[:1], "groups": groups[1:2]})
     assert "up, in use " in only[1]
+
+
+def test_why_clients_are_blocked_or_use_another_exit_than_was_chosen_is_said() -> None:
+    by_hand, by_clock = ["by hand"], ["maintenance until 04:00 UTC"]
+    exits = [
+        {"name": "bern", "open": True, "health": "good", "drained": by_hand},
+        {"name": "oslo", "open": True, "health": "good", "drained": by_clock},
+        {"name": "rome", "open": False, "health": "dead", "drained": []},
+    ]
+
+    def said(**group: Any) -> str:
+        (line,) = show.groups({"exits": exits, "groups": [{"name": "default", **group}]}, ["default"])
+        return line.removeprefix("group default: ")
+
+    assert said(shares={}, exits=["bern", "oslo", "rome"]) == (
+        "blocked, all exits that could be used are drained: bern (by hand), oslo (maintenance until 04:00 UTC);"
+        " `chain undrain bern` lets clients out again"
+    )
+    assert said(shares={}, exits=["oslo"]).endswith("drained: oslo (maintenance until 04:00 UTC)")
+    assert said(shares={}, exits=["rome"]) == "blocked, no exit is open"
+    assert said(shares={}) == "blocked, no exit is open"  # of an older entry
+    chosen = {"shares": {"oslo": 1.0}, "exits": ["bern", "oslo", "rome"]}
+    assert said(pinned="bern", **chosen) == "oslo; bern was chosen by hand, but is drained"
+    assert said(pinned="rome", **chosen) == "oslo; rome was chosen by hand, but is dead"
+    assert said(pinned=None, **chosen) == "oslo"
 
 
 def test_what_passes_is_the_difference_between_two_looks() -> None:

@@ -104,6 +104,17 @@ def test_an_order_is_remembered_for_the_next_agent(
     assert another.status()["groups"][0]["pinned"] == "oslo"
 
 
+def test_an_order_is_told_before_what_it_does_and_once(
+    judge: Judge, built: Callable[[str], Topology], capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge.take_over(built(TEXT).state, {}, {}, {})
+    capsys.readouterr()
+    for _ in range(2):
+        judge.steer({"verb": "switch", "group": "default", "exit": "oslo"})
+    told = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+    assert [(each["event"], each["exit"]) for each in told] == [("switch", "oslo")]
+
+
 def test_traffic_may_flow_only_when_clients_are_placed(judge: Judge, built: Callable[[str], Topology]) -> None:
     judge.take_over(built(TEXT).state, {}, {}, {})
     judge._review(Judged("paris", State.GOOD, ""))

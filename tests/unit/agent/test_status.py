@@ -41,10 +41,11 @@ def test_a_group_is_shown_with_the_share_of_each_exit(built: Callable[[str], Top
             "name": "default",
             "exit": "paris",
             "shares": {"paris": 0.75, "oslo": 0.25},
+            "exits": ["paris", "oslo"],
             "policy": "balance",
             "pinned": None,
         },
-        {"name": "slow", "exit": None, "shares": {}, "policy": "failover", "pinned": "oslo"},
+        {"name": "slow", "exit": None, "shares": {}, "exits": ["oslo"], "policy": "failover", "pinned": "oslo"},
     ]
 
 
@@ -68,7 +69,8 @@ def test_clients_are_shown_with_their_exits_and_what_wireguard_knows() -> None:
 
 def test_an_exit_is_shown_by_its_own_words_while_nothing_else_is_known(built: Callable[[str], Topology]) -> None:
     exit_ = built(TEXT).state.exits[0]
-    assert status.silent(exit_, 7.0)["state"] == "silent"
+    silent = status.silent(exit_, 7.0, drained=("by hand",))
+    assert (silent["state"], silent["health"], silent["drained"]) == ("silent", "dead", ("by hand",))
     report = ExitReport("paris", "down", 1.0, "the server refuses it", advice="look there", latency_ms=3.5)
     watch = Watch(exit_, "10.13.13.1", Sensitivity())
     for seen in (watch, None):

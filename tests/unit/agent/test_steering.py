@@ -60,15 +60,18 @@ def test_an_order_is_read_for_exits_and_groups_that_are_there(built: Callable[[s
 
 def test_orders_that_are_noted_are_what_another_agent_begins_with() -> None:
     steering = Steering()
-    for order in (
-        Pinned("@default", "oslo"),
-        Pinned("@slow", "paris"),
-        Pinned("@slow", None),
-        Drained("paris", BY_HAND),
-        Drained("paris", BY_HAND),
-        Drained("oslo", BY_HAND),
-        Undrained("oslo", BY_HAND),
+    for order, changes in (
+        (Pinned("@default", "oslo"), True),
+        (Pinned("@default", "oslo"), False),
+        (Pinned("@slow", None), False),
+        (Pinned("@slow", "paris"), True),
+        (Pinned("@slow", None), True),
+        (Drained("paris", BY_HAND), True),
+        (Drained("paris", BY_HAND), False),
+        (Undrained("oslo", BY_HAND), False),
+        (Drained("oslo", BY_HAND), True),
+        (Undrained("oslo", BY_HAND), True),
     ):
-        steering.note(order)
+        assert steering.note(order) is changes
     assert steering == Steering({"default": "oslo"}, ["paris"])
     assert steering.events() == [Drained("paris", BY_HAND), Pinned("@default", "oslo")]

@@ -4,8 +4,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chain.api.load import alone, check_secrets, check_secrets_of, crowding, load, problem_with_secret
-from chain.api.project import write_atomic
+from chain.api.load import (
+    alone,
+    check_secrets,
+    check_secrets_of,
+    crowding,
+    keep,
+    load,
+    load_running,
+    problem_with_secret,
+)
+from chain.api.project import make_folder, write_atomic
 from chain.engine.connection import Engine
 from chain.engine.images import PACKAGE
 from chain.errors import ChainError, ExitCode
@@ -54,6 +63,26 @@ def test_with_two_exits_the_plain_name_serves_none(project: Project) -> None:
     write(project, *ROLES)
     assert paths(project)["paris vpn_password"] == "secrets/paris_vpn_password"
     assert paths(project)["oslo vpn_password"] == "secrets/oslo_vpn_password"
+
+
+def test_what_was_brought_up_is_meant_while_chain_yaml_is_wrong(project: Project) -> None:
+    make_folder(project.run, 0o700)
+    project.file.write_text(TWO)
+    loaded, problems = load_running(project, ENGINE)
+    assert (list(loaded.config.exits), problems) == (["paris", "oslo"], [])
+    keep(loaded)
+    assert project.kept.stat().st_mode & 0o777 == 0o600
+    project.file.write_text(TWO.replace("l2tp", "l2pt"))
+    kept, problems = load_running(project, ENGINE)
+    assert kept.topology.state == loaded.topology.state
+    assert "chain.yaml:3" in problems[0].where
+    assert problems[-1].what == "it can't be used as it is; what was brought up last is meant instead"
+    project.kept.write_text("of another version: 1\n")
+    with pytest.raises(ChainError, match="l2pt"):
+        load_running(project, ENGINE)
+    project.kept.unlink()
+    with pytest.raises(ChainError, match="l2pt"):
+        load_running(project, ENGINE)
 
 
 def test_what_is_wrong_in_a_document_is_told_with_its_line(project: Project) -> None:

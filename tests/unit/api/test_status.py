@@ -27,6 +27,23 @@ def test_the_entrys_own_words_come_with_what_chain_yaml_wants(project: Project, 
     assert found["wanted"] == loaded.topology.state.generation
 
 
+def test_of_an_exit_whose_container_ended_that_is_said(project: Project, engine: ScriptedEngine) -> None:
+    loaded = load(project, engine)
+    silent = {"name": "paris", "state": "silent", "cause": "its container does not report", "advice": "look"}
+
+    def said() -> tuple[str, str]:
+        engine.statuses = [{"generation": "0", "exits": [dict(silent)]}]
+        (exit_,) = status(loaded, engine)["exits"]
+        return exit_["cause"], exit_["advice"]
+
+    assert said() == ("there is no container of it", "`chain up` starts it again")
+    engine.runs("exit-paris", "exited")
+    assert said()[0].startswith("its container ended with ")
+    engine.states.clear()
+    engine.runs("exit-paris")
+    assert said() == ("its container does not report", "look")
+
+
 def test_of_two_at_one_server_the_one_that_is_not_open_is_told_so(project: Project, engine: ScriptedEngine) -> None:
     exits = "  paris: {kind: l2tp, server: a.example.com}\n  oslo: {kind: l2tp, server: a.example.com}\n"
     project.file.write_text("entry: {endpoint: vpn.example.org}\nexits:\n" + exits)

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 def test_what_is_said_by_hand_reaches_the_entry(project: Project, engine: ScriptedEngine) -> None:
     loaded = load(project, engine)
     engine.applied = {"taken": True}
+    engine.statuses = [{"groups": []}]
     name = loaded.topology.exits[0].name
-    steer.switch(loaded, engine, "default", name)
+    assert steer.switch(loaded, engine, "default", name) == {"groups": []}
     steer.switch(loaded, engine, "default", None)
     steer.drain(loaded, engine, name)
     steer.undrain(loaded, engine, name)
-    assert engine.asked == [f"switch default {name}", "switch default", f"drain {name}", f"undrain {name}"]
+    asked = [f"switch default {name}", "switch default", f"drain {name}", f"undrain {name}"]
+    assert engine.asked == [each for order in asked for each in (order, "status")]
 
 
 def test_unknown_groups_and_exits_are_refused_before_anything_is_asked(
@@ -35,7 +37,7 @@ def test_unknown_groups_and_exits_are_refused_before_anything_is_asked(
 ) -> None:
     loaded = load(project, engine)
     name = loaded.topology.exits[0].name
-    attempts: list[Callable[[], None]] = [
+    attempts: list[Callable[[], object]] = [
         lambda: steer.switch(loaded, engine, "nobody", name),
         lambda: steer.switch(loaded, engine, "default", "nobody"),
         lambda: steer.drain(loaded, engine, "nobody"),

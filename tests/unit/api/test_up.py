@@ -209,7 +209,7 @@ def test_the_entry_gets_a_label_of_its_key_also_where_up_made_that(
     ensure_entry_key(load(project, engine))
     assert [str(step) for step in reconcile(load(project, engine), engine, Silent(), HostTrial(engine))] == [
         "write compose.yaml: changed",
-        "compose up: changed: compose.yaml",
+        "compose up: changed: compose.yaml; made anew: entry; clients are away until their next handshakes",
     ]
 
 
