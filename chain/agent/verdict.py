@@ -303,6 +303,7 @@ class Traffic:
         "_height",
         "_height_at",
         "_missing",
+        "_unheard",
         "_went",
         "alarm",
         "busy_until",
@@ -310,7 +311,6 @@ class Traffic:
         "received",
         "sent",
         "since",
-        "unheard",
     )
 
     def __init__(self, now: float) -> None:
@@ -321,12 +321,17 @@ class Traffic:
         self.busy_until = self.heard_at = -math.inf
         self.alarm = False
         self.since = _NEVER  # when they began to be missing
-        self.unheard = 0.0  # answers that should have come since the last packet did
+        self._unheard = 0.0  # answers that should have come since the last packet did
 
     @property
     def unanswered_since(self) -> float:
         """Give the time since when packets stay unanswered, if that is no chance; else infinity."""
         return self.since if self.alarm else _NEVER
+
+    @property
+    def nothing_comes(self) -> bool:
+        """Say whether so much stays unanswered that loss, however much is usual, does not explain it."""
+        return self.alarm and self._unheard >= MOST
 
     def count(self, now: float, sent: int, received: int) -> None:
         """Take in the counters as they are now."""
@@ -339,14 +344,15 @@ class Traffic:
         first = self.sent < 0
         self.sent, self.received = sent, received
         if first or went < 0 or came < 0:  # counters that began anew
+            self._unheard = 0.0
             return
         usual = (self._came + self.PRIOR) / (self._went + 2 * self.PRIOR)
         if went:
             self.busy_until = now + self.BUSY
         if came:
-            self.heard_at, self.unheard = now, 0.0
+            self.heard_at, self._unheard = now, 0.0
         else:
-            self.unheard += went * min(usual, 1.0)
+            self._unheard += went * min(usual, 1.0)
         missing = self._missing + went * min(usual, 1.0) / 2 - came - (now - before) * self.LEAK
         if missing <= 0:
             self._missing, self.alarm, self.since = 0.0, False, _NEVER
@@ -372,7 +378,7 @@ class Traffic:
         """Give up the alarm: the exit answers. `false`: nothing else was found wrong with it meanwhile."""
         if false:
             self._height, self._height_at = min(self._required(now) * 2, 1e6), now
-        self._missing, self.alarm, self.since = 0.0, False, _NEVER
+        self._missing, self.alarm, self.since, self._unheard = 0.0, False, _NEVER, 0.0
 
     def flows(self, now: float) -> bool:
         """Say whether clients are being answered as usual."""
@@ -603,8 +609,7 @@ class Verdict:
             unproven = trail.misses >= trail.needed and now >= trail.first + UNPROVEN
             return State.SUSPECT if unproven else State.GOOD, _NEVER
         at = min(trail.first, self._traffic.unanswered_since) + trail.suspect_after + trail.due
-        # Where many packets have no answer either, loss does not explain it, however much is usual.
-        needed = LEAST if self._traffic.unheard >= MOST else trail.needed
+        needed = LEAST if self._traffic.nothing_comes else trail.needed
         if trail.misses < needed or now < at:
             return State.GOOD, at if at > now else _NEVER
         at = trail.first + trail.dead_after + 2 * trail.due

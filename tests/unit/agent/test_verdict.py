@@ -446,6 +446,14 @@ def test_packets_without_an_answer_stand_for_questions_where_many_of_these_get_l
     assert least < first.at - 4 * BEGIN < most
 
 
+@pytest.mark.parametrize("seed", ["one", "two", "three"])
+def test_where_nobody_ever_answers_clients_their_packets_prove_nothing_on_a_lossy_path_either(seed: str) -> None:
+    scene = Scene(0.02, stream=1000.0, echoed=False)
+    scene.out = [Independent(seeded(seed), 0.35)]
+    causes = [change.cause for change in changes(scene, 120.0) if change.state is not State.GOOD]
+    assert not [cause for cause in causes if "in a row" in cause or "no answer to" in cause]
+
+
 @given(rtts, places, moments, st.sampled_from(["both", "out", "back"]))
 def test_a_black_hole_is_noticed_in_time(rtt: float, where: float, at: float, way: str) -> None:
     scene = Scene(rtt, stream=1000.0, where=where, stream_from=BEGIN - 1.0)
