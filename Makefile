@@ -50,10 +50,10 @@ bench-failover: venv ## break exits under a client's traffic, 300 times in each 
 	@tests/run.sh failover --repeats $(or $(REPEATS),300) --rtt $(or $(RTT),0) --minutes $(or $(MINUTES),600) \
 	  $(if $(IDLE),--idle $(IDLE)) $(if $(RATE),--rate $(RATE)) $(if $(FLOWS),--flows $(FLOWS)) $(if $(WRITE),--write)
 
-bench-switch: venv ## switch, drain and go back under 10,000 packets a second, and through tunnels under 2,000, and print what clients lost; SECONDS=60 RATE=2000
+bench-switch: venv ## switch, drain and go back under traffic, through tunnels and (as root) in namespaces, and print what clients lost; SECONDS=60 RATE=2000
 	@tests/lab/engine.sh && tests/lab/base-image.sh && tests/lab/tools.sh && \
-	.venv/bin/python bench/forwarding.py --seconds $(or $(SECONDS),60) && \
-	.venv/bin/python bench/switches.py --seconds $(or $(SECONDS),60) --rate $(or $(RATE),2000)
+	.venv/bin/python bench/switches.py --seconds $(or $(SECONDS),60) --rate $(or $(RATE),2000) && \
+	.venv/bin/python bench/forwarding.py --seconds $(or $(SECONDS),60)
 
 bench-restart: venv ## restart the entry under a thousand clients, and print how soon all are back, in Docker's part and ours; REPEATS=10
 	@tests/lab/engine.sh && tests/lab/base-image.sh && .venv/bin/python bench/restart.py --repeats $(or $(REPEATS),10)

@@ -23,7 +23,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests" / "providers"), str(CHECKOUT / "tests" / "scenarios")]
 
 from failover import Entry, delayed_chain  # noqa: E402 - the folders are put on the path above
-from gaps import Stopwatch  # noqa: E402
+from gaps import Stopwatch, lost_of  # noqa: E402
 from ground import NATIVE  # noqa: E402
 from leftovers import alone, place, remove_leftovers  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -115,17 +115,14 @@ def under_traffic(chain: Chain, rate: int, seconds: int, count: Count, act: Call
 def with_traffic(count: Count, look: dict[str, Any]) -> Count:
     """Add what the client's own program saw of its stream and flows."""
     stream = look["stream"]
-    # What is answered after a later packet was a gap at first.
-    count.packets, count.reordered = stream["sent"], stream["late"]
-    count.lost = int(sum(gap["lost"] for gap in stream["gaps"])) - stream["late"]
+    count.packets, count.reordered, count.lost = stream["sent"], stream["late"], lost_of(stream)
     return with_flows(count, look)
 
 
 def with_flows(count: Count, look: dict[str, Any]) -> Count:
     """Add what the client's own program saw of its flows, and the longest gap."""
-    count.flows = look["flows"]["sent"]
     # Two flows by two exits may be answered in another order than they began in.
-    count.failed_flows = int(sum(gap["lost"] for gap in look["flows"]["gaps"])) - look["flows"]["late"]
+    count.flows, count.failed_flows = look["flows"]["sent"], lost_of(look["flows"])
     count.longest_gap = max((gap["until"] - gap["from"] for gap in look["stream"]["gaps"]), default=0.0)
     return count
 

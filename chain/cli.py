@@ -270,7 +270,7 @@ def status(
 def _status_lines(found: dict[str, Any], before: dict[str, Any] | None = None, seconds: float = 0.0) -> list[str]:
     if not found["running"]:
         return [f"chain {found['chain']} is not running: {found['why']}"]
-    changed = found["generation"] != found["wanted"]
+    changed = found["wanted"] not in (None, found["generation"])
     return [
         *show.exits(found, before, seconds),
         *show.clients(found),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
+from chain.config.loader import Loader
 from chain.render import COMPOSE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_SafeLoader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where it was built
+AWAY = "clients are away for some seconds"
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,9 @@ def plan(files: Mapping[str, str], services: Iterable[str], generation: str, obs
         step.subject for step in steps if step.verb in ("write", "remove") and not step.subject.startswith("entry/")
     ]
     if cause := _compose_cause(frozenset(services), recreating, observed):
-        anew = made_anew(observed.files.get(COMPOSE_FILE, ""), files.get(COMPOSE_FILE, "")) & observed.running
-        interrupted = "; clients are away until their next handshakes" if "entry" in anew else ""
-        steps.append(
-            Step("compose", "up", cause + (f"; made anew: {', '.join(sorted(anew))}{interrupted}" if anew else ""))
-        )
+        if anew := made_anew(files, observed):
+            cause += f"; made anew: {', '.join(sorted(anew))}"
+        steps.append(Step("compose", "up", cause + (f"; {AWAY}" if "entry" in anew else "")))
     if observed.generation is not None and observed.generation != generation:
         steps.append(Step("apply", "entry", f"it runs generation {observed.generation}, wanted is {generation}"))
     elif observed.kept_out:
@@ -71,12 +70,21 @@ def plan(files: Mapping[str, str], services: Iterable[str], generation: str, obs
     return tuple(steps)
 
 
-def made_anew(before: str, after: str) -> frozenset[str]:
-    """Name the services that Compose replaces, since its file says something else of them, or of their networks."""
+def made_anew(files: Mapping[str, str], observed: Observed) -> frozenset[str]:
+    """Name the running services that Compose replaces, as far as the files tell.
+
+    After an earlier change that it has not taken, containers differ from the files, and more may be replaced.
+    """
+    changed = _changed(observed.files.get(COMPOSE_FILE, ""), files.get(COMPOSE_FILE, ""))
+    return (changed | observed.outdated | observed.overlaid) & observed.running
+
+
+def _changed(before: str, after: str) -> frozenset[str]:
+    """Name the services of which the Compose file says something else than before, or of their networks."""
     if before == after:
         return frozenset()
     try:
-        old, new = (yaml.load(text, _SafeLoader) or {} for text in (before, after))  # noqa: S506 - it is the safe one
+        old, new = (yaml.load(text, Loader) or {} for text in (before, after))  # noqa: S506 - it is the safe one
         networks = {
             name for name, network in new["networks"].items() if old.get("networks", {}).get(name, network) != network
         }

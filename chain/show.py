@@ -81,11 +81,14 @@ def groups(found: Mapping[str, Any], names: Collection[str]) -> list[str]:
 
 
 def _way(group: Mapping[str, Any], exits: Mapping[str, Mapping[str, Any]]) -> str:
-    used, pinned = group["shares"], group.get("pinned")
+    used = group.get("shares") or dict.fromkeys([group["exit"]] if group["exit"] else [], 1.0)
+    pinned = group.get("pinned")
     if not used:
-        drained = [name for name, each in exits.items() if each.get("drained") and each.get("open")]
+        # One that rests is not even dialled.
+        able = {name: each for name, each in exits.items() if each.get("open") or each.get("health") == "resting"}
+        drained = [name for name, each in able.items() if each.get("drained")]
         if not drained:
-            return "blocked, no exit is open"
+            return "blocked, no exit is open" + (f"; {pinned} was chosen by hand" if pinned else "")
         by_hand = [f"`chain undrain {name}`" for name in drained if "by hand" in exits[name]["drained"]]
         reasons = ", ".join(f"{name} ({', '.join(exits[name]['drained'])})" for name in drained)
         hint = f"; {' or '.join(by_hand)} lets clients out again" if by_hand else ""
@@ -96,8 +99,8 @@ def _way(group: Mapping[str, Any], exits: Mapping[str, Mapping[str, Any]]) -> st
     if pinned in used:
         return f"{text}, chosen by hand"
     chosen = exits.get(pinned, {})
-    state = "drained" if chosen.get("drained") else chosen.get("health", "")
-    return f"{text}; {pinned} was chosen by hand, but is {state or 'not open'}"
+    state = "drained" if chosen.get("drained") else chosen.get("health")
+    return f"{text}; {pinned} was chosen by hand, but is {'not up yet' if state in (None, 'resting') else state}"
 
 
 def clients(found: Mapping[str, Any]) -> list[str]:

@@ -233,16 +233,16 @@ class Judge:
     def steer(self, question: Mapping[str, Any]) -> None:
         """Follow an order. Raises ValueError where there is no such exit or group."""
         order = steering.ordered(question, self._failover, self._watches)
-        if not self._steering.note(order):
-            return  # it was so already
-        chosen = {key: value for key, value in question.items() if key in ("group", "exit")}
-        tell(question["verb"], **chosen, cause=steering.BY_HAND)
+        if self._steering.note(order):
+            steering.remember(self._steering)
+            chosen = {key: value for key, value in question.items() if key in ("group", "exit")}
+            tell(question["verb"], **chosen, cause=steering.BY_HAND)
+        # Even if it was so already: a group without a pin goes back to what is preferred, without waiting.
         switch = self._failover.handle(time.monotonic(), order)
         if switch is not None:
             self._switch(switch)
         self._standby.look_again()
         self._look_at_needs()
-        steering.remember(self._steering)
 
     def _steered(self, state: DesiredState) -> list[Event]:
         """Give what was chosen by hand. What there is no exit or no group for any more is forgotten."""

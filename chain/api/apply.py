@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chain import topology
-from chain.api.load import load
+from chain.api.load import keep, load
 from chain.api.preflight import check_owner
 from chain.api.progress import SILENT
 from chain.api.project import changing, write_atomic
@@ -60,6 +60,7 @@ def apply_if_running(project: Project, engine: Engine, progress: Progress = SILE
             return None
         state = combined(running, loaded.topology.state)
         write_atomic(project.run / ENTRY_FILE, entry_file(state), 0o644)
+        keep(loaded)
         answer = engine.ask_entry(state.chain, "apply")
         if answer["generation"] != state.generation:
             raise ChainError(

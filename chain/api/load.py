@@ -57,6 +57,8 @@ class Loaded:
     project: Project
     config: Config
     topology: Topology
+    text: str  # of chain.yaml
+    kept: bool = False  # this is an earlier chain.yaml, which can't be used as it is now
 
     @property
     def images(self) -> dict[str, Image]:
@@ -81,36 +83,39 @@ def load_template(name: str) -> str:
 
 def load(project: Project, engine: Engine) -> Loaded:
     """Load a project. The engine is asked only about networks that chain.yaml names without their gateway."""
-    config = loader.load(project.file, SETTINGS)
+    return _load(project, engine, project.file)
+
+
+def _load(project: Project, engine: Engine, file: Path) -> Loaded:
+    text = loader.read(file)
+    config = loader.check(file, text, SETTINGS)
     built = topology.build(config, REGISTRY, _external(config, engine))
-    return Loaded(project, config, _with_plain_names(built, project))
+    return Loaded(project, config, _with_plain_names(built, project), text)
 
 
 def load_running(project: Project, engine: Engine) -> tuple[Loaded, list[Problem]]:
-    """Load a project, or, where chain.yaml can't be used, what was brought up last.
+    """Load a project, or, where chain.yaml is there and can't be used, what a command last had the entry take.
 
-    Gives what is wrong with chain.yaml then. Raises ChainError (CONFIG) where nothing was brought up.
+    Gives what is wrong with chain.yaml then. Raises ChainError (CONFIG) where no such copy helps.
     """
     try:
         return load(project, engine), []
     except ChainError as error:
-        if error.code is not ExitCode.CONFIG or not is_there(project.kept):
+        if error.code is not ExitCode.CONFIG or is_missing(project.file) or not is_there(project.kept):
             raise
         try:
-            config = loader.load(project.kept, SETTINGS)
-            built = topology.build(config, REGISTRY, _external(config, engine))
-        except ChainError:  # of another version
-            raise error from None
-        note = Problem(str(project.file), "it can't be used as it is; what was brought up last is meant instead")
-        return Loaded(project, config, _with_plain_names(built, project)), [*error.problems, note]
+            found = replace(_load(project, engine, project.kept), kept=True)
+        except ChainError as second:
+            if second.code is not ExitCode.CONFIG:
+                raise
+            raise error from None  # the copy is of another version, or spoilt
+        note = Problem(str(project.file), "it can't be used as it is; what was in force before is meant instead")
+        return found, [*error.problems, note]
 
 
 def keep(loaded: Loaded) -> None:
-    """Keep a copy of chain.yaml as it is brought up, for `load_running`. Raises ChainError (CONFIG)."""
-    project = loaded.project
-    text = loader.read(project.file)
-    if not is_there(project.kept) or loader.read(project.kept) != text:
-        write_atomic(project.kept, text, 0o600)
+    """Keep a copy of chain.yaml, for `load_running`. Raises ChainError (CONFIG)."""
+    write_atomic(loaded.project.kept, loaded.text, 0o600)
 
 
 def alone(loaded: Loaded, engine: Engine, name: str, taken: Collection[IPv4Network]) -> Loaded:
@@ -123,7 +128,7 @@ def alone(loaded: Loaded, engine: Engine, name: str, taken: Collection[IPv4Netwo
     # Which files hold its secrets depends on all of the chain's exits.
     secrets = {exit_.name: exit_.secrets for exit_ in loaded.topology.exits}
     exits = tuple(replace(exit_, secrets=secrets[exit_.name]) for exit_ in built.exits)
-    return Loaded(loaded.project.test, config, replace(built, exits=exits))
+    return replace(loaded, project=loaded.project.test, topology=replace(built, exits=exits))
 
 
 def _external(config: Config, engine: Engine) -> Mapping[str, ExternalNetwork]:

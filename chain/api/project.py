@@ -8,6 +8,7 @@ import glob
 import os
 import secrets
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,9 @@ class Project:
 
     @property
     def kept(self) -> Path:
-        """The configuration as it was brought up last."""
-        return self.run / ".chain.yaml"
+        """A copy of the configuration, as it was when a command last had the entry take it."""
+        mark = sha256(os.fsencode(self.file.resolve())).hexdigest()[:8]  # several may share the folder
+        return self.run / f".{mark}.yaml"
 
     @property
     def test(self) -> Project:

@@ -15,11 +15,21 @@ if TYPE_CHECKING:
     from chain.api.load import Loaded
     from chain.engine.connection import ContainerState, Engine
 
-ENDED = ("exited", "created", "dead")  # as Docker calls containers that do not run
+# What keeps a container from running, by Docker's word for its state, and what to try.
+NOT_RUNNING = {
+    "exited": ("its container ended with {code}", "`chain up` starts it again; {logs}"),
+    "dead": ("its container ended with {code}", "`chain up` starts it again; {logs}"),
+    "created": ("its container was never started", "`chain up` starts it"),
+    "restarting": ("its container ends with {code}, again and again", "{logs}"),
+    "absent": ("there is no container of it", "`chain up` makes it"),
+}
 
 
 def status(loaded: Loaded, engine: Engine) -> dict[str, Any]:
-    """Give one JSON-ready object. `running` is false when the entry can't be asked; `wanted` is chain.yaml's state."""
+    """Give one JSON-ready object. `running` is false when the entry can't be asked; `wanted` is chain.yaml's state.
+
+    It is null while chain.yaml can't be used.
+    """
     check_owner(loaded, engine)
     name = loaded.topology.name
     states = engine.containers(name)
@@ -33,7 +43,8 @@ def status(loaded: Loaded, engine: Engine) -> dict[str, Any]:
         }
         for state in states
     ]
-    found: dict[str, Any] = {"chain": name, "wanted": loaded.topology.state.generation, "containers": containers}
+    wanted = None if loaded.kept else loaded.topology.state.generation
+    found: dict[str, Any] = {"chain": name, "wanted": wanted, "containers": containers}
     try:
         answer = engine.ask_entry(name, "status")
     except ChainError as error:
@@ -47,14 +58,18 @@ def status(loaded: Loaded, engine: Engine) -> dict[str, Any]:
 def _ended(exits: list[dict[str, Any]], states: Iterable[ContainerState]) -> list[dict[str, Any]]:
     """Say of silent exits whose containers do not run that this is why; the entry can't know that."""
     by_service = {state.service: state for state in states}
-    found = []
-    for exit_ in exits:
-        state = by_service.get(f"exit-{exit_['name']}")
-        if exit_.get("state") == "silent" and (state is None or state.state in ENDED):
-            cause = "there is no container of it" if state is None else f"its container ended with {state.exit_code}"
-            exit_ |= {"cause": cause, "advice": "`chain up` starts it again"}
-        found.append(exit_)
-    return found
+
+    def told(exit_: dict[str, Any]) -> dict[str, Any]:
+        service = f"exit-{exit_['name']}"
+        state = by_service.get(service)
+        words = NOT_RUNNING.get(state.state if state else "absent")
+        if exit_.get("state") != "silent" or words is None:
+            return exit_
+        code, logs = state.exit_code if state else 0, f"`chain logs {service}` shows why"
+        cause, advice = (each.format(code=code, logs=logs) for each in words)
+        return exit_ | {"cause": cause, "advice": advice}
+
+    return [told(exit_) for exit_ in exits]
 
 
 def _beside_others(loaded: Loaded, exits: list[dict[str, Any]]) -> list[dict[str, Any]]:

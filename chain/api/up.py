@@ -13,11 +13,11 @@ from chain.api.apply import kept_out
 from chain.api.clients import ensure_entry_key, missing_keys
 from chain.api.down import end_tests, running_tests
 from chain.api.preflight import HostTrial, check_folder, check_host, check_listed, check_owner, together
-from chain.api.project import changing, make_folder, write_atomic
+from chain.api.project import changing, is_there, make_folder, write_atomic
 from chain.contract import LINE_LIMIT
 from chain.engine import images
 from chain.errors import ChainError, ExitCode, Problem
-from chain.plan import Observed, Step, made_anew, plan
+from chain.plan import AWAY, Observed, Step, made_anew, plan
 from chain.render import COMPOSE_FILE
 from chain.secret import read_regular
 
@@ -110,11 +110,11 @@ def reconcile(loaded: Loaded, engine: Engine, progress: Progress, trial: HostTri
     ensure_entry_key(loaded)
     # Rendered before there was a key, the Compose file lacks its stamp: the next run would take that for a new key.
     write_files(loaded.project, loaded.files() if observed.missing_keys else files, steps)
-    loading.keep(loaded)
+    if steps or not is_there(loaded.project.kept):
+        loading.keep(loaded)
     if composing:
-        written = observed.files.get(COMPOSE_FILE, ""), files.get(COMPOSE_FILE, "")
-        if "entry" in made_anew(*written) & observed.running:
-            progress.note("The entry is made anew: clients are away until their next handshakes.")
+        if "entry" in made_anew(files, observed):
+            progress.note(f"The entry is made anew: {AWAY}.")
         with progress.step("Starting containers"):
             compose_up(loaded, engine)
         (loaded.project.run / UNFINISHED).unlink(missing_ok=True)

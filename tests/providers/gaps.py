@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 from dialogue import Dialogue, inside
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from world import World
+
+
+def lost_of(series: Mapping[str, Any]) -> int:
+    """Give how many of a series were never answered: what is answered after a later one was a gap at first."""
+    return int(sum(gap["lost"] for gap in series["gaps"])) - int(series["late"])
 
 
 class Stopwatch(Dialogue):

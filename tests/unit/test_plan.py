@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from chain.plan import Observed, made_anew, plan
 
 FILES = {"entry/state.json": "new", "exits/paris/settings.json": "same", "compose.yaml": "new"}
@@ -71,6 +73,7 @@ def test_an_image_that_was_built_anew() -> None:
     outdated = frozenset({"entry", "exit-paris"})
     assert steps(FILES, "1", files=FILES, generation="1", running=frozenset(SERVICES), outdated=outdated) == (
         "compose up: images were built anew: entry, exit-paris"
+        "; made anew: entry, exit-paris; clients are away for some seconds"
     )
 
 
@@ -78,6 +81,7 @@ def test_a_container_that_somebody_made_with_an_override_file() -> None:
     assert (
         steps(FILES, "1", files=FILES, generation="1", running=frozenset(SERVICES), overlaid=frozenset({"entry"}))
         == "compose up: made with other Compose files than the rendered one: entry"
+        "; made anew: entry; clients are away for some seconds"
     )
 
 
@@ -88,20 +92,33 @@ def test_a_test_of_an_exit_ends_before_anything_is_started() -> None:
     )
 
 
-def test_who_is_made_anew_is_said_and_that_clients_are_away() -> None:
-    def compose(image: str, networks: str, pool: str) -> str:
-        entry = f"  entry: {{image: a, networks: {networks}}}\n"
-        exit_ = f"  exit-paris: {{image: {image}, networks: {{link-a: {{}}}}}}\n"
-        return f"services:\n{entry}{exit_}networks: {{link-a: {{pool: {pool}}}, link-b: {{pool: 1}}}}\n"
+def compose(image: str = "b", networks: str = "{link-a: {}}", pool: str = "1") -> dict[str, str]:
+    entry = f"  entry: {{image: a, networks: {networks}}}\n"
+    exit_ = f"  exit-paris: {{image: {image}, networks: {{link-a: {{}}}}}}\n"
+    networks = f"networks: {{link-a: {{pool: {pool}}}, link-b: {{pool: 1}}}}\n"
+    return {"compose.yaml": f"services:\n{entry}{exit_}{networks}"}
 
-    one = compose("b", "{link-a: {}}", "1")
-    assert made_anew(one, one) == made_anew(one, "nonsense") == made_anew("", one) - {"entry", "exit-paris"} == set()
-    assert made_anew(one, compose("c", "{link-a: {}}", "1")) == {"exit-paris"}
-    assert made_anew(one, compose("b", "{link-a: {}, link-b: {}}", "1")) == {"entry"}
-    assert made_anew(one, compose("b", "{link-a: {}}", "2")) == {"entry", "exit-paris"}
-    more = {"compose.yaml": compose("b", "{link-a: {}, link-b: {}}", "1")}
-    running = frozenset(SERVICES)
-    assert steps(more, "1", files={"compose.yaml": one}, generation="1", running=running).endswith(
-        "compose up: changed: compose.yaml; made anew: entry; clients are away until their next handshakes"
-    )
-    assert "made anew" not in steps(more, "1", files={"compose.yaml": one})
+
+@pytest.mark.parametrize(
+    ("wanted", "anew"),
+    [
+        (compose(), set()),
+        (compose(image="c"), {"exit-paris"}),
+        (compose(networks="{link-a: {}, link-b: {}}"), {"entry"}),
+        (compose(pool="2"), {"entry", "exit-paris"}),
+        ({"compose.yaml": "nonsense"}, set()),
+    ],
+)
+def test_who_is_made_anew_shows_in_the_compose_file(wanted: dict[str, str], anew: set[str]) -> None:
+    assert made_anew(wanted, Observed(compose(), (), None, frozenset(SERVICES))) == anew
+    assert not made_anew(wanted, Observed(compose(), (), None, frozenset()))
+
+
+def test_that_clients_are_away_is_said() -> None:
+    running = {"files": compose(), "generation": "1", "running": frozenset(SERVICES)}
+    away = "made anew: entry; clients are away for some seconds"
+    assert steps(compose(networks="{}"), "1", **running).endswith(f"compose up: changed: compose.yaml; {away}")
+    for cause in ("outdated", "overlaid"):
+        assert steps(compose(), "1", **running, **{cause: frozenset({"entry"})}).endswith(f": entry; {away}")
+    assert steps(compose(image="c"), "1", **running).endswith("; made anew: exit-paris")
+    assert "anew" not in steps(compose(networks="{}"), "1", files=compose())

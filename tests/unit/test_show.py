@@ -75,7 +75,8 @@ def test_why_clients_are_blocked_or_use_another_exit_than_was_chosen_is_said() -
     ]
 
     def said(**group: Any) -> str:
-        (line,) = show.groups({"exits": exits, "groups": [{"name": "default", **group}]}, ["default"])
+        whole = {"name": "default", "exit": next(iter(group["shares"]), None), **group}
+        (line,) = show.groups({"exits": exits, "groups": [whole]}, ["default"])
         return line.removeprefix("group default: ")
 
     assert said(shares={}, exits=["bern", "oslo", "rome"]) == (
@@ -89,6 +90,13 @@ def test_why_clients_are_blocked_or_use_another_exit_than_was_chosen_is_said() -
     assert said(pinned="bern", **chosen) == "oslo; bern was chosen by hand, but is drained"
     assert said(pinned="rome", **chosen) == "oslo; rome was chosen by hand, but is dead"
     assert said(pinned=None, **chosen) == "oslo"
+    exits.append({"name": "lima", "open": False, "health": "resting", "drained": by_hand})
+    assert said(shares={}, exits=["rome", "lima"]).endswith(
+        ": lima (by hand); `chain undrain lima` lets clients out again"
+    )
+    exits[-1]["drained"] = []
+    assert said(pinned="lima", shares={"oslo": 1.0}, exits=["oslo", "lima"]).endswith("by hand, but is not up yet")
+    assert said(pinned="rome", shares={}, exits=["rome"]) == "blocked, no exit is open; rome was chosen by hand"
 
 
 def test_what_passes_is_the_difference_between_two_looks() -> None:

@@ -117,6 +117,14 @@ def test_a_better_exit_is_used_again_by_policy(fail_back: float, after: float) -
         switch = machine.handle(70.0)
         assert switch is not None
         assert switch.moves[0].cause == "exit a is preferred, and has been good for 60 s"
+
+
+def test_where_nothing_is_waited_for_no_wait_is_said() -> None:
+    machine = Failover([failover("g", "a", "b", fail_back=0.0)])
+    machine.handle(0.0, *good("b"))
+    switch = machine.handle(1.0, *good("a"))
+    assert switch is not None
+    assert switch.moves[0].cause == "exit a is preferred, and good"
     assert (used(machine), machine.wake) == ({"a"}, math.inf)
 
 
@@ -170,8 +178,9 @@ def test_a_pinned_exit_is_used_at_once_while_it_is_good() -> None:
     assert switch.moves == (Move("g", (0,), "a", "c", "chosen by hand"),)
     machine.handle(2.0, *suspect("c"))
     assert used(machine) == {"a"}
-    machine.handle(3.0, *good("c"))
-    assert used(machine) == {"c"}
+    switch = machine.handle(3.0, *good("c"))
+    assert switch is not None
+    assert switch.moves == (Move("g", (0,), "a", "c", "exit c was chosen by hand, and is good"),)
     machine.handle(4.0, Pinned("g", None))
     assert used(machine) == {"a"}
     with pytest.raises(ValueError, match="exit d is not in group g"):

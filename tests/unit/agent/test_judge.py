@@ -104,15 +104,35 @@ def test_an_order_is_remembered_for_the_next_agent(
     assert another.status()["groups"][0]["pinned"] == "oslo"
 
 
-def test_an_order_is_told_before_what_it_does_and_once(
+def events(said: str) -> list[dict[str, Any]]:
+    return [json.loads(line)["event"] for line in said.splitlines()]
+
+
+def test_an_order_is_told_once_and_before_what_it_does(
     judge: Judge, built: Callable[[str], Topology], capsys: pytest.CaptureFixture[str]
 ) -> None:
     judge.take_over(built(TEXT).state, {}, {}, {})
+    judge._review(*(Judged(name, State.GOOD, "") for name in MEMBERS))
+    judge.placed()
     capsys.readouterr()
     for _ in range(2):
         judge.steer({"verb": "switch", "group": "default", "exit": "oslo"})
-    told = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
-    assert [(each["event"], each["exit"]) for each in told] == [("switch", "oslo")]
+    told = [(each["event"], each.get("target", each.get("exit"))) for each in events(capsys.readouterr().out)]
+    assert told == [("switch", "oslo"), ("move", "oslo")]
+
+
+def test_without_a_pin_a_group_goes_back_at_once_when_it_is_told_to(
+    judge: Judge, built: Callable[[str], Topology], capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge.take_over(built(TEXT + "groups: {default: {exits: [paris, oslo], fail_back: never}}\n").state, {}, {}, {})
+    for event in (Judged("oslo", State.GOOD, ""), Judged("paris", State.GOOD, "")):
+        judge._review(event)
+    judge.placed()
+    assert judge.status()["groups"][0]["exit"] == "oslo"
+    capsys.readouterr()
+    judge.steer({"verb": "switch", "group": "default", "exit": None})
+    assert judge.status()["groups"][0]["exit"] == "paris"
+    assert [each["event"] for each in events(capsys.readouterr().out)] == ["move"]
 
 
 def test_traffic_may_flow_only_when_clients_are_placed(judge: Judge, built: Callable[[str], Topology]) -> None:

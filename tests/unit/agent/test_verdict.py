@@ -21,6 +21,7 @@ from chain.agent.verdict import (
     Sensitivity,
     State,
     Target,
+    Trail,
     Verdict,
 )
 
@@ -444,6 +445,24 @@ def test_packets_without_an_answer_stand_for_questions_where_many_of_these_get_l
     first = next(change for change in changes(scene, 5 * BEGIN) if change.at >= 4 * BEGIN)
     assert first.state is State.SUSPECT
     assert least < first.at - 4 * BEGIN < most
+
+
+def test_long_silences_are_remembered_for_hours_since_where_strangers_are_asked_few_are_seen() -> None:
+    trail, hours = Trail(Sensitivity(), STRANGERS), 3600.0
+
+    def dead_after(now: float) -> float:
+        trail._set_thresholds(now)
+        return trail.dead_after
+
+    for at in (0.0, 2.5, 5.0):
+        assert dead_after(at * hours) == Sensitivity.dead_after
+        trail.long_silences.learn(at * hours, 0.6)
+    # As if they were exponential beyond 0.4 s: one false death is put up with in sixty times as long.
+    assert dead_after(5.1 * hours) == pytest.approx(0.4 + 0.2 * math.log(3 * 60))
+    assert dead_after(6.1 * hours) == Sensitivity.dead_after  # the first is forgotten
+    for _ in range(100):
+        trail.long_silences.learn(7 * hours, 2.4)
+    assert dead_after(7.1 * hours) == Sensitivity.dead_at_most
 
 
 @pytest.mark.parametrize("seed", ["one", "two", "three"])

@@ -14,15 +14,13 @@ from chain.api.load import (
     load_running,
     problem_with_secret,
 )
-from chain.api.project import make_folder, write_atomic
+from chain.api.project import Project, make_folder, write_atomic
 from chain.engine.connection import Engine
 from chain.engine.images import PACKAGE
 from chain.errors import ChainError, ExitCode
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from chain.api.project import Project
 
 ENGINE = Engine()
 SECRETS_EXAMPLE = PACKAGE.parent / "secrets.example"
@@ -72,16 +70,36 @@ def test_what_was_brought_up_is_meant_while_chain_yaml_is_wrong(project: Project
     assert (list(loaded.config.exits), problems) == (["paris", "oslo"], [])
     keep(loaded)
     assert project.kept.stat().st_mode & 0o777 == 0o600
+    assert (loaded.kept, load_running(project, ENGINE)[0].kept) == (False, False)
     project.file.write_text(TWO.replace("l2tp", "l2pt"))
     kept, problems = load_running(project, ENGINE)
     assert kept.topology.state == loaded.topology.state
+    assert kept.kept
     assert "chain.yaml:3" in problems[0].where
-    assert problems[-1].what == "it can't be used as it is; what was brought up last is meant instead"
-    project.kept.write_text("of another version: 1\n")
-    with pytest.raises(ChainError, match="l2pt"):
-        load_running(project, ENGINE)
+    assert problems[-1].what == "it can't be used as it is; what was in force before is meant instead"
+    for spoilt in (b"of another version: 1\n", b"\xff\xfe"):
+        project.kept.write_bytes(spoilt)
+        with pytest.raises(ChainError, match="l2pt"):
+            load_running(project, ENGINE)
+    keep(loaded)  # whatever is there
+    assert load_running(project, ENGINE)[0].kept
     project.kept.unlink()
     with pytest.raises(ChainError, match="l2pt"):
+        load_running(project, ENGINE)
+
+
+def test_what_was_brought_up_from_another_file_is_not_meant(project: Project) -> None:
+    make_folder(project.run, 0o700)
+    keep(load(project, ENGINE))
+    other = Project(project.file.with_name("other.yaml"))
+    assert other.run == project.run
+    with pytest.raises(ChainError, match="no such file"):
+        load_running(other, ENGINE)
+    other.file.write_text("exits: [")
+    with pytest.raises(ChainError, match=r"other\.yaml"):
+        load_running(other, ENGINE)
+    project.file.unlink()  # it is not half edited: it is gone
+    with pytest.raises(ChainError, match="no such file"):
         load_running(project, ENGINE)
 
 

@@ -36,12 +36,17 @@ def test_of_an_exit_whose_container_ended_that_is_said(project: Project, engine:
         (exit_,) = status(loaded, engine)["exits"]
         return exit_["cause"], exit_["advice"]
 
-    assert said() == ("there is no container of it", "`chain up` starts it again")
-    engine.runs("exit-paris", "exited")
-    assert said()[0].startswith("its container ended with ")
-    engine.states.clear()
-    engine.runs("exit-paris")
-    assert said() == ("its container does not report", "look")
+    logs = "`chain logs exit-paris` shows why"
+    assert said() == ("there is no container of it", "`chain up` makes it")
+    for state, words in {
+        "exited": ("its container ended with 1", f"`chain up` starts it again; {logs}"),
+        "created": ("its container was never started", "`chain up` starts it"),
+        "restarting": ("its container ends with 1, again and again", logs),
+        "running": ("its container does not report", "look"),
+    }.items():
+        engine.states.clear()
+        engine.runs("exit-paris", state)
+        assert said() == words
 
 
 def test_of_two_at_one_server_the_one_that_is_not_open_is_told_so(project: Project, engine: ScriptedEngine) -> None:

@@ -205,11 +205,12 @@ def test_the_entry_gets_a_label_of_its_key_also_where_up_made_that(
     for service in ("entry", "exit-paris"):
         engine.runs(service)
     assert reconcile(load(project, engine), engine, Silent(), HostTrial(engine)) == ()
+    assert project.kept.read_text() == project.file.read_text()
     project.entry_key.rename(project.secrets / "old")
     ensure_entry_key(load(project, engine))
     assert [str(step) for step in reconcile(load(project, engine), engine, Silent(), HostTrial(engine))] == [
         "write compose.yaml: changed",
-        "compose up: changed: compose.yaml; made anew: entry; clients are away until their next handshakes",
+        "compose up: changed: compose.yaml; made anew: entry; clients are away for some seconds",
     ]
 
 
