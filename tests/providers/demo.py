@@ -50,6 +50,7 @@ PHONE = "phone"
 SITE = "www.example.org"
 SECOND = "bern"  # stands in for the WireGuard chain's exit
 STREAM, IDLE = 500, 20  # packets a second, and connections that say nothing, while an exit is killed
+LONGEST_HOLD = 320.0  # seconds; an exit that died again and again has to prove itself for up to 300
 NOWHERE6 = "2001:db8::1"  # for documentation (RFC 3849): if it were reached, something would be very wrong
 
 REFUSED6 = f"""
@@ -304,9 +305,7 @@ class Chain:
         self._start(["switch", "default"], capture=True)
         if self._used() != self.plan.exit:
             with terminal.step(f"Waiting until {self.plan.exit} has proved itself"):
-                eventually(
-                    lambda: self._used() == self.plan.exit, self.ground.patience, f"{self.plan.exit} is used again"
-                )
+                eventually(lambda: self._used() == self.plan.exit, LONGEST_HOLD, f"{self.plan.exit} is used again")
 
     def _seen_udp(self) -> str:
         """Ask the internet by UDP until it answers; give the address that it saw."""

@@ -17,6 +17,8 @@ from leaks import assert_no_leak
 from scene import PATIENT, Chain, capturing, new_token, packets_on
 from world import World, docker, eventually
 
+from chain.errors import ExitCode
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -143,7 +145,7 @@ def test_what_is_planned_costs_no_packet(
         (("drain", "paris"), "oslo"),
         (("undrain", "paris"), "oslo"),
     ):
-        quick.run(*command)
+        assert quick.run(*command).stdout.startswith(f"group default: {exit_}")
         eventually(partial(uses, quick, exit_), 30 * ground.patience, f"{exit_} is used")
     found = watch.look()
     tell(f"planned: {found['stream']}, new flows {found['flows']}")
@@ -158,6 +160,21 @@ def test_what_is_planned_costs_no_packet(
     assert not any(event["blackout"] for event in by_hand), "nothing was broken"
     assert [event["number"] for event in told] == sorted(event["number"] for event in told)
     assert "by hand" in quick.run("events").stdout
+
+
+def test_orders_are_taken_while_chain_yaml_is_half_edited(quick: Chain) -> None:
+    text = quick.file.read_text()
+    quick.file.write_text(f"{text}exits: [")
+    try:
+        for verb in ("drain", "undrain"):
+            done = quick.run(verb, "paris")
+            assert done.stdout.startswith("group default: oslo")
+            assert "it can't be used as it is" in done.stderr
+        assert quick.run("up", check=False).returncode == ExitCode.CONFIG
+        assert quick.status()["wanted"] is None
+    finally:
+        quick.file.write_text(text)
+    assert quick.status()["wanted"] is not None
 
 
 @contextmanager
