@@ -128,7 +128,8 @@ def built_anew(image: str) -> Iterator[None]:
 def test_images_that_were_built_anew_are_taken_over(lone: Chain) -> None:
     lone.run("up", "--wait", "0", check=False)
     with built_anew(images.describe(["exit-wireguard"])["exit-wireguard"].name):
-        assert lone.run("up", "--dry-run").stdout == "compose up: images were built anew: exit-oslo\n"
+        anew = "compose up: images were built anew: exit-oslo; made anew: exit-oslo\n"
+        assert lone.run("up", "--dry-run").stdout == anew
         lone.run("up", "--wait", "0", check=False)
         assert lone.run("up", "--dry-run").stdout == "Nothing has to change.\n"
 
