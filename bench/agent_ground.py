@@ -1,12 +1,13 @@
 """One entry with many exits, in namespaces of its own, and what it takes; agent_cost.py runs it in a container.
 
-Run as `python3 -c SOURCE`. The first line of standard input says what there is to begin with, each further one what
-to do: a new state to apply, for how many seconds to watch, or nothing, which asks for the status. Each is answered by a
-line of figures.
+Run as `python3 -c SOURCE`, and by itself as `python3 -c SOURCE report` for the exits' ends. The first line of standard
+input says what there is to begin with, each further one what to do: a new state to apply, for how many seconds to
+watch, or nothing, which asks for the status. Each is answered by a line of figures.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -15,6 +16,9 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from chain.contract import ExitReport, Link
+from chain.node.report import Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,21 +42,6 @@ if "chain.agent" in sys.orig_argv:
         tick(self, now, *rest)
         last[:] = began, time.process_time()
     Watch.tick = timed
-"""
-# All exits' reports: the real ones, from one process.
-REPORTERS = """
-import asyncio, json, sys, time
-from chain.contract import ExitReport, Link
-from chain.node.report import Reporter
-async def main():
-    since = time.time()
-    def reporter(number, exit_):
-        near = (f"10.66.{number // 250}.{number % 250 + 1}",)
-        report = ExitReport(exit_["name"], "up", since, "the tunnel carries", tunnel_address="10.8.0.2", near=near,
-            latency_ms=20.0, rx_bytes=123456789, tx_bytes=123456789)
-        return Reporter(Link(**exit_["link"]), lambda: report, lambda there: None, who="the entry")
-    await asyncio.gather(*(reporter(*each).run() for each in enumerate(json.load(sys.stdin))))
-asyncio.run(main())
 """
 
 
@@ -81,7 +70,7 @@ def lay_links(state: dict[str, Any]) -> None:
     ]
     there = ["link set lo up", "link set front0 up"]
     for number, exit_ in enumerate(state["exits"]):
-        link, near = exit_["link"], f"10.66.{number // 250}.{number % 250 + 1}"
+        link, near = exit_["link"], near_of(number)
         name, length = f"link{number}", link["subnet"].partition("/")[2]
         here += [
             f"link add {name} type veth peer name {name} netns {SPACE}",
@@ -103,6 +92,31 @@ def lay_links(state: dict[str, Any]) -> None:
     ip(*there, space=SPACE)
 
 
+def near_of(number: int) -> str:
+    return f"10.66.{number // 250}.{number % 250 + 1}"
+
+
+async def report() -> None:
+    """Report for all exits, from one process, with the reporters that theirs have."""
+    since = time.time()
+
+    def reporter(number: int, exit_: dict[str, Any]) -> Reporter:
+        told = ExitReport(
+            exit_["name"],
+            "up",
+            since,
+            "the tunnel carries",
+            tunnel_address="10.8.0.2",
+            near=(near_of(number),),
+            latency_ms=20.0,
+            rx_bytes=123456789,
+            tx_bytes=123456789,
+        )
+        return Reporter(Link(**exit_["link"]), lambda: told, lambda _: None, lambda _: None, who="the entry")
+
+    await asyncio.gather(*(reporter(*each).run() for each in enumerate(json.load(sys.stdin))))
+
+
 def write(question: dict[str, Any]) -> None:
     for name, text in question["files"].items():
         path = Path(name)
@@ -116,7 +130,9 @@ def ask(verb: str) -> dict[str, Any]:
     return answer
 
 
-def exits_open() -> int:
+def exits_open(reporting: subprocess.Popen[str]) -> int:
+    if reporting.poll() is not None:
+        raise SystemExit("the exits' reporters ended")
     return sum(exit_.get("open", False) for exit_ in ask("status").get("exits", ()))
 
 
@@ -198,13 +214,12 @@ def started(state: dict[str, Any]) -> Iterator[float]:
     """Run the exits' reporters and the entry; give the seconds until all exits are open."""
     (BESIDE / "sitecustomize.py").write_text(CLOCK)
     environment = os.environ | {"PYTHONPATH": f"{BESIDE}{os.pathsep}{os.environ['PYTHONPATH']}"}
-    reporting = subprocess.Popen(
-        ["ip", "netns", "exec", SPACE, "python3", "-c", REPORTERS],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    with reporting, Path("/run/entry.log").open("w") as log:
+    reports = ["ip", "netns", "exec", SPACE, "python3", "-c", sys.orig_argv[2], "report"]
+    with (
+        Path("/run/entry.log").open("w") as log,
+        Path("/run/reports.log").open("w") as said,
+        subprocess.Popen(reports, stdin=subprocess.PIPE, stderr=said, text=True) as reporting,
+    ):
         if reporting.stdin is not None:
             reporting.stdin.write(json.dumps(state["exits"]))
             reporting.stdin.close()
@@ -212,10 +227,11 @@ def started(state: dict[str, Any]) -> Iterator[float]:
         entry = subprocess.Popen(["chain-node", "run"], stderr=log, env=environment)
         with entry:
             try:
-                eventually(lambda: exits_open() == len(state["exits"]), "all exits are open")
+                eventually(lambda: exits_open(reporting) == len(state["exits"]), "all exits are open")
                 yield time.monotonic() - began
             except BaseException:
-                sys.stderr.write(Path("/run/entry.log").read_text()[-3000:])
+                for file in (log, said):
+                    sys.stderr.write(Path(file.name).read_text()[-3000:])
                 raise
             finally:
                 entry.terminate()
@@ -240,4 +256,7 @@ def main() -> None:
             print(json.dumps(answer), flush=True)
 
 
-main()
+if sys.argv[1:] == ["report"]:
+    asyncio.run(report())
+else:
+    main()
