@@ -70,6 +70,7 @@ FEW = 3  # answers missing in a row, or come in a row, that are no chance
 LEAST, MOST = 5, 16  # answers missing in a row that make a silence
 CHANCE = 1e-7  # of that many missing while the exit is well: once in five days of 20 questions a second
 MARGIN = 0.015  # seconds that an answer may be late, at least
+LENGTHENING = 2.0  # times as long as expected may one answer take, for what is expected of the next
 UNKNOWN_RTT, UNKNOWN_SPREAD = 0.2, 0.1
 SLOWEST_ANSWER = 1.5
 UNPROVEN = 1.0  # seconds without an answer that make one suspect that never gave any
@@ -138,8 +139,10 @@ class Trail:
 
     __slots__ = (
         "_asked",
+        "_heard_at",
         "_judged",
         "_last",
+        "_late",
         "_rtt",
         "_sensitivity",
         "_spread",
@@ -168,6 +171,8 @@ class Trail:
         self._judged = 0  # the first number of which it is not yet said whether its answer is missing
         self._last = -1  # the last number that was answered
         self._rtt, self._spread = UNKNOWN_RTT, UNKNOWN_SPREAD
+        self._heard_at = -math.inf  # when the last answer came
+        self._late: tuple[float, float] | None = None  # when that was asked, and came, if later than was expected
         self.next = 0
         self.asked_at = -math.inf
         self.answers = 0
@@ -190,7 +195,7 @@ class Trail:
         """Take up asking: of what was asked before, no answer is expected any more."""
         self._asked = [_ANSWERED] * _RING
         self._judged, self._last = self.next, self.next - 1
-        self.misses, self.first, self.known, self.asked_at = 0, _NEVER, False, -math.inf
+        self.misses, self.first, self.known, self.asked_at, self._late = 0, _NEVER, False, -math.inf, None
 
     def ask(self, now: float) -> int:
         """Note that a question is asked now; give its number, of 16 bits."""
@@ -217,7 +222,7 @@ class Trail:
             return
         asked = self._asked[place]
         self._asked[place] = _ANSWERED
-        self._measure(max(at - asked, 0.0))
+        self._measure_way(asked, at)
         if number == self._judged:
             self._judged += 1
             self.loss -= self.loss * self._weight[place]
@@ -225,14 +230,16 @@ class Trail:
             self.loss = max(0.0, self.loss - self._weight[place])
         if number > self._last:
             if self.misses > 1:
-                self.short_silences.learn(at, at - min(self.first, unanswered_since) - self.due)
-                self.long_silences.learn(at, at - self.first - self.due)
+                # Answers that were held up come together: they end one silence, not one for each.
+                heard = self._heard_at
+                self.short_silences.learn(at, at - max(min(self.first, unanswered_since), heard) - self.due)
+                self.long_silences.learn(at, at - max(self.first, heard) - self.due)
             self._last, self.proof = number, asked
             following = number + 1
             self.first = self._asked[following & _MASK] if following < self.next else _NEVER
             self.misses = max(0, self._judged - following)
         self.answers += 1
-        self.known = True
+        self.known, self._heard_at = True, at
 
     def judge(self, now: float) -> None:
         """Count the answers that are missing by now."""
@@ -272,6 +279,21 @@ class Trail:
         self.suspect_after = min(all_but(want.suspicions_an_hour, short, want.suspect_after), want.suspect_at_most)
         long = self.long_silences.recent(now, LONG_MEMORY)
         self.dead_after = min(extrapolated(long, LONG, want.dead_after, RARE), want.dead_at_most)
+
+    def _measure_way(self, asked: float, at: float) -> None:
+        """Take in how long an answer took: of a late one only when the next shows that it was not held up with others.
+
+        Those that were come together, and say how long the path stood still, not how long it is.
+        """
+        if self._late is not None:
+            asked_before, at_before = self._late
+            if at - at_before >= abs(asked - asked_before) / 2:
+                self._measure(min(at_before - asked_before, self.due * LENGTHENING))
+            self._late = None
+        if self.known and at - asked > self.due:
+            self._late = asked, at
+        else:
+            self._measure(max(at - asked, 0.0))
 
     def _measure(self, sample: float) -> None:
         if self.known:

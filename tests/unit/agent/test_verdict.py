@@ -574,6 +574,44 @@ def test_usual_silences_make_it_wait_longer_but_a_few_do_not() -> None:
     assert waits(8) > waits(0) + 0.05
 
 
+class Stalling(Exit):
+    """One whose path holds packets up, as TCP and full queues do: they come together when it goes on."""
+
+    def stall(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            self.tick()
+            self._coming = [(max(at, end), target, number) for at, target, number in self._coming]
+
+    def due(self) -> float:
+        return self.verdict._trails[Target.NEAR].due
+
+
+def test_answers_that_were_held_up_together_end_one_silence_not_many() -> None:
+    exit_ = Stalling()
+    exit_.up().run(5.0)
+    fresh = Exit().up().run(5.0)
+    for _ in range(4):  # as many as are put up with
+        exit_.stall(0.38)
+        exit_.run(100.0)
+    exit_.answers.clear()
+    fresh.answers.clear()
+    assert exit_.until(State.SUSPECT, 1.0) == pytest.approx(fresh.until(State.SUSPECT, 1.0), abs=0.05)
+
+
+def test_how_long_they_were_held_up_is_not_how_long_the_path_is() -> None:
+    exit_ = Stalling()
+    exit_.up().run(5.0)
+    before = exit_.due()
+    exit_.stall(3.0)
+    exit_.run(0.3)
+    assert exit_.due() < before + 0.05
+    exit_.rtt = 0.25  # it is another path from now on
+    exit_.run(3.0)
+    assert exit_.due() > exit_.rtt
+    assert exit_.verdict.latency == pytest.approx(exit_.rtt, rel=0.2)
+
+
 def test_idle_probes_take_less_than_3_kb_a_second() -> None:
     exit_ = Exit().up().run(100.0)
     outer = OVERHEAD + math.ceil(ECHO / 16) * 16
