@@ -68,6 +68,7 @@ SLOWEST = 1.0  # seconds between two questions, however long a silence lasts
 SLOWING = 0.05  # of a silence's length lies between two questions
 FEW = 3  # answers missing in a row, or come in a row, that are no chance
 LEAST, MOST = 5, 16  # answers missing in a row that make a silence
+PROVEN = 4  # of them where clients' own packets stay without any answer too
 CHANCE = 1e-7  # of that many missing while the exit is well: once in five days of 20 questions a second
 MARGIN = 0.015  # seconds that an answer may be late, at least
 LENGTHENING = 2.0  # times as long as expected may one answer take, for what is expected of the next
@@ -128,7 +129,7 @@ def extrapolated(lengths: list[float], base: float, least: float, times: float) 
 
     What they last beyond the base is taken to be exponential, as it is for bursts of loss.
     """
-    if len(lengths) < FEW:
+    if not lengths:
         return least
     mean = sum(lengths) / len(lengths) - base
     return max(base + mean * math.log(len(lengths) * times), least)
@@ -232,7 +233,7 @@ class Trail:
             if self.misses > 1:
                 # Answers that were held up come together: they end one silence, not one for each.
                 heard = self._heard_at
-                self.short_silences.learn(at, at - max(min(self.first, unanswered_since), heard) - self.due)
+                self.short_silences.learn(at, at - max(min(self.first + self.due, unanswered_since), heard))
                 self.long_silences.learn(at, at - max(self.first, heard) - self.due)
             self._last, self.proof = number, asked
             following = number + 1
@@ -630,8 +631,9 @@ class Verdict:
             # It says itself that it is up, for which it has an answer of its own.
             unproven = trail.misses >= trail.needed and now >= trail.first + UNPROVEN
             return State.SUSPECT if unproven else State.GOOD, _NEVER
-        at = min(trail.first, self._traffic.unanswered_since) + trail.suspect_after + trail.due
-        needed = LEAST if self._traffic.nothing_comes else trail.needed
+        # Of clients' packets the answers are missing already, of a question not before its answer was due.
+        at = min(trail.first + trail.due, self._traffic.unanswered_since) + trail.suspect_after
+        needed = PROVEN if self._traffic.nothing_comes else trail.needed
         if trail.misses < needed or now < at:
             return State.GOOD, at if at > now else _NEVER
         at = trail.first + trail.dead_after + 2 * trail.due

@@ -10,6 +10,7 @@ Times are those of the kernel's monotonic clock, in milliseconds, and the same i
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import resource
 import select
@@ -23,6 +24,8 @@ from typing import Any
 HOST, RATE, IDLE, FLOWS, TOKEN = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), sys.argv[5]
 ECHO_PORT = 7
 FLOW_LIFE = 3.0  # seconds that one waits for its answer
+# Of streams, each its own, also of several runs: while a flow is remembered, what has its port goes its way.
+STREAM_PORTS = range(20000, 30000)
 
 
 def clock() -> float:
@@ -86,6 +89,7 @@ class Stopwatch:
         self.stream, self.flows = Series(), Series()
         self.resets: list[dict[str, float]] = []
         self._poll = select.epoll()
+        self._ports = itertools.islice(itertools.cycle(STREAM_PORTS), int(time.monotonic()) % len(STREAM_PORTS), None)
         self._channel = self._new_channel()
         self._open: dict[int, tuple[int, float, socket.socket]] = {}  # new flows, until they are answered or old
         self._connecting: dict[int, socket.socket] = {}
@@ -96,6 +100,7 @@ class Stopwatch:
         channel = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         channel.setblocking(False)  # noqa: FBT003 - the socket module's signature
+        channel.bind(("", next(self._ports)))
         channel.connect((HOST, ECHO_PORT))
         self._poll.register(channel, select.EPOLLIN)
         return channel
