@@ -56,7 +56,8 @@ RESULTS = CHECKOUT / "bench" / "results" / "failover.json"
 DOCS = CHECKOUT / "docs" / "tuning.md"
 BEGIN = "<!-- From bench/failover.py, by `make bench-failover WRITE=1`. -->\n"
 RELAY_PORT = 51901
-DAEMONS = {"wireguard": "wireguard-go", "xray": "xray", "l2tp": "pppd"}
+TITLES = {"wireguard": "WireGuard", "xray": "Xray", "l2tp": "L2TP/IPsec", "openvpn": "OpenVPN"}
+DAEMONS = {"wireguard": "wireguard-go", "xray": "xray", "l2tp": "pppd", "openvpn": "openvpn"}
 # Low, since one fault follows the other: the usual value is 10 s.
 SETTINGS = {"hold_down": "10ms"}
 SETTLE_SECONDS = 1.5  # for resets to arrive, and answers; when all have, the next fault is due
@@ -290,10 +291,13 @@ def outage(gaps: Iterable[dict[str, float]], flows: int) -> tuple[float, float] 
     return max(found, key=lambda each: each[1] - each[0], default=None)
 
 
-def calm_figures(look: dict[str, Any], flows: int) -> dict[str, Any]:
-    """Give what a look before a fault says, in milliseconds: the longest gap, and the time to the internet and back."""
-    begin, end = outage(gaps_in([look]), flows) or (0.0, 0.0)
-    return {"calm": end - begin, "trip": look["stream"]["median_ms"]}
+def calm_figures(look: dict[str, Any], load: Load) -> dict[str, Any]:
+    """Give what a look before a fault says, in milliseconds: the longest gap, and the time to the internet and back.
+
+    Where every packet was answered, the longest gap is the time between two of them.
+    """
+    begin, end = outage(gaps_in([look]), load.flows) or (0.0, 0.0)
+    return {"calm": max(end - begin, 1000 / load.rate), "trip": look["stream"]["median_ms"]}
 
 
 def fault_figures(
@@ -459,9 +463,7 @@ class Run:
             return {"failed": f"{error}; the entry says: {json.dumps(entry.ask('status'))}"}
         felt = fault_figures(before, looks, self.load.flows, dead_at, whole_at)
         calm = [each for each in entry.events(calm_from) if each["number"] <= number]  # what was judged before it
-        return (
-            calm_figures(before, self.load.flows) | {"false_switch": now != used, "told": told, "calm_told": calm} | felt
-        )
+        return calm_figures(before, self.load) | {"false_switch": now != used, "told": told, "calm_told": calm} | felt
 
     @staticmethod
     def _answered(watch: Stopwatch, looks: list[dict[str, Any]], since: float) -> bool:
@@ -514,6 +516,7 @@ def documented(rows: list[dict[str, Any]]) -> str:
         "max",
         "ended p99",
         "of the verdict",
+        "of calm",
         "failed",
         "false",
         "outside",
@@ -527,8 +530,9 @@ def documented(rows: list[dict[str, Any]]) -> str:
             blackout, resets = row["blackout_ms"], (row["reset_ms"]["p99"], row["reset_after_verdict_ms"]["p99"])
             times = (row["rtt_ms"], row["n"], blackout["p50"], blackout["p99"], blackout["max"], *resets)
             shown = ["" if each is None else f"{each:,.0f}" for each in times]
-            lines.append((row["fault"], *shown, row["failed"], row["false_switches"], row["leaked"]))
-        text += f"\n{where[0].upper()}{where[1:]}:\n\n{documents.table(columns, lines)}"
+            times_calm = f"{blackout['max'] / row['calm_gap_ms']:,.1f}" if row["calm_gap_ms"] else ""
+            lines.append((row["fault"], *shown, times_calm, row["failed"], row["false_switches"], row["leaked"]))
+        text += f"\n{where}:\n\n{documents.table(columns, lines)}"
     return text
 
 
@@ -593,7 +597,7 @@ def main() -> None:
     given = parser.parse_args()
     ground = here(lab, kind)
     load = Load(given.rate, given.flows, given.idle)
-    where = f"{ground.kind}, {'in the virtual machine' if lab else 'native'}, {load.idle} idle connections"
+    where = f"{TITLES[ground.kind]}, {'in the virtual machine' if lab else 'native'}, {load.idle} idle connections"
     if load._replace(idle=NATIVE.idle) != NATIVE:
         where += f", {load.rate} packets and {load.flows} new flows a second"
     log = log_of("bench-failover", place(), ground, load, SETTINGS, Path(__file__).read_text())

@@ -454,12 +454,13 @@ def test_long_silences_are_remembered_for_hours_since_where_strangers_are_asked_
         trail._set_thresholds(now)
         return trail.dead_after
 
+    assert dead_after(0.0) == Sensitivity.dead_after
     for at in (0.0, 2.5, 5.0):
-        assert dead_after(at * hours) == Sensitivity.dead_after
         trail.long_silences.learn(at * hours, 0.6)
     # As if they were exponential beyond 0.4 s: one false death is put up with in sixty times as long.
     assert dead_after(5.1 * hours) == pytest.approx(0.4 + 0.2 * math.log(3 * 60))
-    assert dead_after(6.1 * hours) == Sensitivity.dead_after  # the first is forgotten
+    assert dead_after(6.1 * hours) == pytest.approx(0.4 + 0.2 * math.log(2 * 60))  # the first is forgotten
+    assert dead_after(11.1 * hours) == Sensitivity.dead_after
     for _ in range(100):
         trail.long_silences.learn(7 * hours, 2.4)
     assert dead_after(7.1 * hours) == Sensitivity.dead_at_most
