@@ -462,7 +462,7 @@ class Run:
         except Failed as error:
             return {"failed": f"{error}; the entry says: {json.dumps(entry.ask('status'))}"}
         felt = fault_figures(before, looks, self.load.flows, dead_at, whole_at)
-        calm = [each for each in entry.events(calm_from) if each["number"] <= number]  # what was judged before it
+        calm = [each for each in entry.events(calm_from) if each["number"] <= number]  # for who looks into the log
         return calm_figures(before, self.load) | {"false_switch": now != used, "told": told, "calm_told": calm} | felt
 
     @staticmethod

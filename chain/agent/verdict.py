@@ -48,7 +48,10 @@ COSTLY = Pace(busy=2.0, idle=5.0, burst=0.05, recovering=0.5)
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What makes an exit suspect or dead, and good again. Times are in seconds, and the round-trip time is added."""
+    """What makes an exit suspect or dead, and good again. Times are in seconds.
+
+    What is asked is given the round-trip time on top.
+    """
 
     suspect_after: float = 0.12  # of silence
     suspect_at_most: float = 0.4  # as far as the exit's usual silences may stretch the former
@@ -71,7 +74,7 @@ LEAST, MOST = 5, 16  # answers missing in a row that make a silence
 PROVEN = 4  # of them where clients' own packets stay without any answer too
 CHANCE = 1e-7  # of that many missing while the exit is well: once in five days of 20 questions a second
 MARGIN = 0.015  # seconds that an answer may be late, at least
-LENGTHENING = 2.0  # times as long as expected may one answer take, for what is expected of the next
+LENGTHENING = 2.0  # by how much one late answer may stretch what is expected of the next
 UNKNOWN_RTT, UNKNOWN_SPREAD = 0.2, 0.1
 SLOWEST_ANSWER = 1.5
 UNPROVEN = 1.0  # seconds without an answer that make one suspect that never gave any
@@ -140,10 +143,11 @@ class Trail:
 
     __slots__ = (
         "_asked",
-        "_heard_at",
+        "_heard",
+        "_held_up",
         "_judged",
         "_last",
-        "_late",
+        "_measured",
         "_rtt",
         "_sensitivity",
         "_spread",
@@ -172,8 +176,9 @@ class Trail:
         self._judged = 0  # the first number of which it is not yet said whether its answer is missing
         self._last = -1  # the last number that was answered
         self._rtt, self._spread = UNKNOWN_RTT, UNKNOWN_SPREAD
-        self._heard_at = -math.inf  # when the last answer came
-        self._late: tuple[float, float] | None = None  # when that was asked, and came, if later than was expected
+        self._measured = False  # since it was taken up
+        self._heard = -math.inf, -math.inf  # when the answer that came last was asked, and came
+        self._held_up = False  # it was late, or came together with a late one
         self.next = 0
         self.asked_at = -math.inf
         self.answers = 0
@@ -196,7 +201,8 @@ class Trail:
         """Take up asking: of what was asked before, no answer is expected any more."""
         self._asked = [_ANSWERED] * _RING
         self._judged, self._last = self.next, self.next - 1
-        self.misses, self.first, self.known, self.asked_at, self._late = 0, _NEVER, False, -math.inf, None
+        self.misses, self.first, self.known, self.asked_at = 0, _NEVER, False, -math.inf
+        self._measured = self._held_up = False
 
     def ask(self, now: float) -> int:
         """Note that a question is asked now; give its number, of 16 bits."""
@@ -212,10 +218,11 @@ class Trail:
         self.next = number + 1
         return number & 0xFFFF
 
-    def answered(self, sequence: int, at: float, unanswered_since: float) -> None:
+    def answered(self, sequence: int, at: float, quiet_since: float, *, learn: bool = True) -> None:
         """Note the answer to the question of that number; what is no such answer is left alone.
 
-        `unanswered_since` is when clients' packets began to stay unanswered.
+        `quiet_since` is when the last of clients' packets came, if others should have come since. `learn`: a silence
+        that ends with this was the exit's.
         """
         number = self.next - 1 - ((self.next - 1 - sequence) & 0xFFFF)
         place = number & _MASK
@@ -230,17 +237,21 @@ class Trail:
         elif number < self._judged:  # later than was expected, but there
             self.loss = max(0.0, self.loss - self._weight[place])
         if number > self._last:
-            if self.misses > 1:
+            if self.misses > 1 and learn:
                 # Answers that were held up come together: they end one silence, not one for each.
-                heard = self._heard_at
-                self.short_silences.learn(at, at - max(min(self.first + self.due, unanswered_since), heard))
+                heard = self._heard[1]
+                self.short_silences.learn(at, at - max(self.silent_since(quiet_since), heard))
                 self.long_silences.learn(at, at - max(self.first, heard) - self.due)
             self._last, self.proof = number, asked
             following = number + 1
             self.first = self._asked[following & _MASK] if following < self.next else _NEVER
             self.misses = max(0, self._judged - following)
         self.answers += 1
-        self.known, self._heard_at = True, at
+        self.known, self._heard = True, (asked, at)
+
+    def silent_since(self, quiet_since: float) -> float:
+        """Give since when an answer is missing: to a question, or to clients' packets, which took the way before."""
+        return min(self.first + self.due, quiet_since + self.due - self._rtt)
 
     def judge(self, now: float) -> None:
         """Count the answers that are missing by now."""
@@ -282,26 +293,24 @@ class Trail:
         self.dead_after = min(extrapolated(long, LONG, want.dead_after, RARE), want.dead_at_most)
 
     def _measure_way(self, asked: float, at: float) -> None:
-        """Take in how long an answer took: of a late one only when the next shows that it was not held up with others.
+        """Take in how long an answer took, but of those that were held up only the first, and that within limits.
 
-        Those that were come together, and say how long the path stood still, not how long it is.
+        They come together, and say how long the path stood still, not how long it is.
         """
-        if self._late is not None:
-            asked_before, at_before = self._late
-            if at - at_before >= abs(asked - asked_before) / 2:
-                self._measure(min(at_before - asked_before, self.due * LENGTHENING))
-            self._late = None
-        if self.known and at - asked > self.due:
-            self._late = asked, at
-        else:
-            self._measure(max(at - asked, 0.0))
+        asked_before, at_before = self._heard
+        took, limit = max(at - asked, 0.0), self.due * LENGTHENING if self._measured else _NEVER
+        together = at - at_before < abs(asked - asked_before) / 2
+        held_up = self._held_up and together
+        if not held_up:
+            self._measure(min(took, limit))
+        self._held_up = held_up or (limit != _NEVER and took > limit / LENGTHENING)
 
     def _measure(self, sample: float) -> None:
-        if self.known:
+        if self._measured:
             self._spread += (abs(sample - self._rtt) - self._spread) / 4
             self._rtt += (sample - self._rtt) / 8
         else:
-            self._rtt, self._spread = sample, sample / 4
+            self._rtt, self._spread, self._measured = sample, sample / 4, True
         self.due = min(self._rtt + max(4 * self._spread, MARGIN), SLOWEST_ANSWER)
 
 
@@ -350,6 +359,11 @@ class Traffic:
     def unanswered_since(self) -> float:
         """Give the time since when packets stay unanswered, if that is no chance; else infinity."""
         return self.since if self.alarm else _NEVER
+
+    @property
+    def quiet_since(self) -> float:
+        """Give the time since when nothing comes, where that is no chance; else infinity."""
+        return max(self.since, self.heard_at) if self.alarm else _NEVER
 
     @property
     def nothing_comes(self) -> bool:
@@ -502,7 +516,8 @@ class Verdict:
         """Take an answer, with the time when it came in."""
         trail = self._trails.get(target)
         if trail is not None:
-            trail.answered(sequence, at, self._traffic.unanswered_since)
+            # What comes in after nobody has listened ends no silence of the exit's.
+            trail.answered(sequence, at, self._traffic.quiet_since, learn=at - self.wake <= GRACE)
 
     def tick(self, now: float, sent: int, received: int) -> list[tuple[Target, int]]:
         """Judge, and say whom to ask now, with which number. `wake` then says when to call again at the latest.
@@ -631,8 +646,7 @@ class Verdict:
             # It says itself that it is up, for which it has an answer of its own.
             unproven = trail.misses >= trail.needed and now >= trail.first + UNPROVEN
             return State.SUSPECT if unproven else State.GOOD, _NEVER
-        # Of clients' packets the answers are missing already, of a question not before its answer was due.
-        at = min(trail.first + trail.due, self._traffic.unanswered_since) + trail.suspect_after
+        at = trail.silent_since(self._traffic.quiet_since) + trail.suspect_after
         needed = PROVEN if self._traffic.nothing_comes else trail.needed
         if trail.misses < needed or now < at:
             return State.GOOD, at if at > now else _NEVER

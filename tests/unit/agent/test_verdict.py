@@ -613,6 +613,50 @@ def test_how_long_they_were_held_up_is_not_how_long_the_path_is() -> None:
     assert exit_.verdict.latency == pytest.approx(exit_.rtt, rel=0.2)
 
 
+def test_one_late_answer_stretches_what_is_expected_within_limits() -> None:
+    exit_ = Stalling()
+    exit_.up().run(5.0)
+    before = exit_.due()
+    exit_.delay(0.4)
+    exit_.run(0.3, sends=100, gets=100)
+    exit_.run(0.3)
+    assert exit_.due() < 3 * before
+
+
+def test_what_comes_in_after_nobody_has_listened_ends_no_silence() -> None:
+    exit_ = Stalling()
+    exit_.up().run(5.0)
+    answers, exit_.answers = exit_.answers, set()
+    while exit_.verdict._trails[Target.NEAR].misses < 3:
+        exit_.tick()
+    exit_.answers = answers
+    exit_.tick()
+    exit_.now += 1.0  # the agent is away, and takes the time of reading for that of coming
+    exit_.delay(0.9)
+    exit_.run(60.0)
+    exit_.answers = set()
+    assert exit_.until(State.DEAD, 1.0) < 0.9
+
+
+@pytest.mark.parametrize("rtt", [0.0003, 0.02, 0.08])
+def test_a_short_outage_is_none_and_a_longer_one_is(rtt: float) -> None:
+    def suspected(seconds: float) -> int:
+        found = 0
+        for phase in range(20):
+            hole = Hole(BEGIN + phase * 0.0047, BEGIN + phase * 0.0047 + seconds)
+            scene = Scene(rtt, stream=1000.0, out=[hole], back=[hole])
+            found += any(change.state is State.SUSPECT for change in changes(scene, BEGIN + 1, phase))
+        return found
+
+    assert suspected(0.095) == 0
+    assert suspected(0.155) == 20
+
+
+def test_when_the_internet_is_gone_the_way_there_and_back_is_waited_for_once() -> None:
+    suspected, _ = times(next(fault for fault in FAULTS if "internet" in fault.what), 0.08, 20)
+    assert max(suspected) < 0.285
+
+
 def test_idle_probes_take_less_than_3_kb_a_second() -> None:
     exit_ = Exit().up().run(100.0)
     outer = OVERHEAD + math.ceil(ECHO / 16) * 16
