@@ -298,12 +298,12 @@ class Trail:
         They come together, and say how long the path stood still, not how long it is.
         """
         asked_before, at_before = self._heard
-        took, limit = max(at - asked, 0.0), self.due * LENGTHENING if self._measured else _NEVER
-        together = at - at_before < abs(asked - asked_before) / 2
-        held_up = self._held_up and together
+        took = max(at - asked, 0.0)
+        late = self._measured and took > self.due
+        held_up = self._held_up and at - at_before < abs(asked - asked_before) / 2
         if not held_up:
-            self._measure(min(took, limit))
-        self._held_up = held_up or (limit != _NEVER and took > limit / LENGTHENING)
+            self._measure(min(took, self.due * LENGTHENING) if late else took)
+        self._held_up = held_up or late
 
     def _measure(self, sample: float) -> None:
         if self._measured:
