@@ -82,7 +82,7 @@ class Load(NamedTuple):
 
 
 NATIVE = Load(1000, 100, 20)
-WITH_XRAY = Load(1000, 20, 20)  # each new flow begins with a TLS handshake of its own, which takes milliseconds
+WITH_XRAY = Load(1000, 30, 20)  # each new flow begins with a TLS handshake of its own, which takes milliseconds
 IN_LAB = Load(50, 20, 5)  # emulated, a packet takes milliseconds of both processors
 
 
@@ -184,14 +184,17 @@ def one_way_back(site: Site) -> Iterator[None]:
 def internet_gone(site: Site) -> Iterator[None]:
     """Drop all that leaves for the internet, where more than one answers."""
     world = site.world
-    (route,) = json.loads(world.exec(site.provider.name, "ip", "-json", "route", "get", world.site.internet_host))
+    look = "ip", "-json", "route", "get", world.site.internet_host
+    (route,) = json.loads(world.inside(world.container(site.provider.name), *look))
     with site.dropping("postrouting", f"oifname {route['dev']}"):
         yield
 
 
 @contextmanager
 def provider_restarted(site: Site) -> Iterator[None]:
-    docker("restart", "-t", "0", site.world.container(site.provider.name))
+    container = site.world.container(site.provider.name)
+    docker("kill", container)
+    docker("start", container)
     yield
 
 
@@ -320,6 +323,8 @@ def fault_figures(
     resets = [each["reset"] for look in looks for each in look["resets"] if each["opened"] < before["now"]]
     return {
         "blackout": end - begin,
+        # Of the stream and of new flows, for who looks into the log.
+        "gaps": [{key: round(gap[key] - begin, 1) for key in ("from", "until")} for gap in gaps],
         "lost": int(sum(gap["lost"] for look in looks for gap in look["stream"]["gaps"])),
         "resets": [each - begin for each in resets],  # since the fault was felt
         "after_verdict": [] if dead_at is None else [each + before["epoch"] - dead_at for each in resets],

@@ -324,10 +324,10 @@ class World:
         """Run a command in one of the world's containers; give its output."""
         return docker("exec", "-i", self.container(service), *command, stdin=stdin, timeout=timeout)
 
-    def inside(self, container: str, *command: str, stdin: str | None = None) -> None:
-        """Run one of the observer's programs in any container's network namespace."""
+    def inside(self, container: str, *command: str, stdin: str | None = None) -> str:
+        """Run one of the observer's programs in any container's network namespace; give its output."""
         pid = docker("inspect", "-f", "{{.State.Pid}}", container).strip()
-        self.exec("observer", "nsenter", "-t", pid, "-n", *command, stdin=stdin)
+        return self.exec("observer", "nsenter", "-t", pid, "-n", *command, stdin=stdin)
 
     @contextmanager
     def background(self, service: str, *command: str) -> Iterator[None]:

@@ -24,6 +24,7 @@ from typing import Any
 HOST, RATE, IDLE, FLOWS, TOKEN = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), sys.argv[5]
 ECHO_PORT = 7
 FLOW_LIFE = 3.0  # seconds that one waits for its answer
+OVERTAKEN_MS = 20.0  # by more than that an answer comes too late
 # Of streams, each its own, also of several runs: while a flow is remembered, what has its port goes its way.
 STREAM_PORTS = range(20000, 30000)
 
@@ -33,10 +34,22 @@ def clock() -> float:
 
 
 @dataclass
-class Series:
-    """Numbered packets, and which of them were answered: what was not, between two that were, is a gap."""
+class Gap:
+    sent: dict[int, float]  # what was not answered, and when it was sent
+    until: float
 
-    sent: dict[int, float] = field(default_factory=dict)  # not answered yet
+    def told(self) -> dict[str, float]:
+        return {"from": min(self.sent.values()), "until": self.until, "lost": len(self.sent)}
+
+
+@dataclass
+class Series:
+    """Numbered packets, and which of them were answered: what was not, between two that were, is a gap.
+
+    What a later one has just overtaken is answered all the same: new flows that begin together go their own ways.
+    """
+
+    sent: dict[int, float] = field(default_factory=dict)  # not answered yet, and when
     last: int = -1  # the last number that was answered
     answered_at: float = 0.0  # when that one was sent
     count: int = 0
@@ -44,7 +57,7 @@ class Series:
     answers: int = 0
     late: int = 0  # answered after a later one
     took: list[float] = field(default_factory=list)  # milliseconds until the answer
-    gaps: list[dict[str, float]] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
 
     def ask(self) -> int:
         self.sent[self.count] = clock()
@@ -59,10 +72,12 @@ class Series:
         self.took.append(clock() - began)
         if number < self.last:
             self.late += 1
+            for gap in self.gaps:
+                if clock() - gap.until <= OVERTAKEN_MS:
+                    gap.sent.pop(number, None)
             return
-        missing = [each for each in range(self.last + 1, number) if each in self.sent]
-        if missing:
-            self.gaps.append({"from": self.sent[missing[0]], "until": clock(), "lost": len(missing)})
+        if missing := {each: self.sent[each] for each in range(self.last + 1, number) if each in self.sent}:
+            self.gaps.append(Gap(missing, clock()))
         self.last, self.answered_at = number, began
 
     def forget(self) -> None:
@@ -76,7 +91,7 @@ class Series:
             "sent": self.count - self.told_of,
             "answered": self.answers,
             "late": self.late,
-            "gaps": self.gaps,
+            "gaps": [gap.told() for gap in self.gaps if gap.sent],
             "median_ms": statistics.median(self.took) if self.took else None,
             "answered_at": self.answered_at,  # when the last one that was answered had been sent
         }
