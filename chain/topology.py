@@ -29,7 +29,7 @@ from chain.contract import (
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from chain.config.models import Config, ExitConfig
     from chain.exits.base import ExitKind
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SLOT_SIZE = 16
 EXIT_SLOTS = range(1, 240)
 RESOLVER_SLOT = 240
-GROUPS_MAX = 256
+GROUP_SLOTS = range(1, 256)
 NETWORK_PREFIX = 29
 # Inside each /29: .1 is the bridge's (taken even where Docker leaves it unset), then the containers.
 GATEWAY, FIRST, SECOND = 1, 2, 3
@@ -53,7 +53,7 @@ LINK_MTU = 1500  # Docker's bridges, and what uplinks are taken for unless chain
 WIREGUARD_OVERHEAD = 80  # outer IPv6, UDP, WireGuard: clients may come over IPv6
 CLIENT_MTU_MAX = LINK_MTU - WIREGUARD_OVERHEAD
 WIREGUARD_PORT = 51820  # inside the entry, where the published one is taken by a resolver
-RESOLVER_PORT = 5300  # + index of the group
+RESOLVER_PORT = 5300  # + slot of the group
 
 DEFAULT_GROUP = "default"
 FAIL_BACK = {"never": -1, "when-better": 0}
@@ -138,23 +138,24 @@ class Topology:
         return -((1 - len(self.state.groups)) // GROUPS_STEP) * GROUPS_STEP
 
 
-def assign_slots(names: Iterable[str], used: Collection[int] = ()) -> dict[str, int]:
+def assign_slots(
+    names: Iterable[str], used: Collection[int] = (), *, slots: Sequence[int] = EXIT_SLOTS, what: str = "exits"
+) -> dict[str, int]:
     """Give each name a slot that depends on the name alone, but for the rare collision; none of those that are used.
 
-    So that adding or removing one exit renumbers no other, which would recreate its networks.
+    So that adding or removing one exit renumbers no other, which would recreate its networks; nor one group another,
+    which would cut off its clients. Raises ChainError where there are more of them (`what`: of which) than slots.
     """
     taken: dict[int, str] = {}
     for name in sorted(names):
-        start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) % len(EXIT_SLOTS)
-        for step in range(len(EXIT_SLOTS)):
-            slot = EXIT_SLOTS[(start + step) % len(EXIT_SLOTS)]
+        start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) % len(slots)
+        for step in range(len(slots)):
+            slot = slots[(start + step) % len(slots)]
             if slot not in taken and slot not in used:
                 taken[slot] = name
                 break
         else:
-            raise ChainError(
-                Problem("exits", f"more than {len(EXIT_SLOTS)} exits", "split the chain in two"), ExitCode.CONFIG
-            )
+            raise ChainError(Problem(what, f"more than {len(slots)} {what}", "split the chain in two"), ExitCode.CONFIG)
     return {name: slot for slot, name in taken.items()}
 
 
@@ -303,7 +304,7 @@ def _slot(pool: IPv4Network, slot: int) -> IPv4Network:
 
 def _port_inside(published: int) -> int:
     """Give the entry's own WireGuard port: the published one, so that what the entry begins comes from there too."""
-    return WIREGUARD_PORT if RESOLVER_PORT <= published < RESOLVER_PORT + GROUPS_MAX else published
+    return WIREGUARD_PORT if RESOLVER_PORT <= published <= RESOLVER_PORT + GROUP_SLOTS[-1] else published
 
 
 def sealed(state: DesiredState) -> DesiredState:
@@ -342,20 +343,17 @@ def _leaves(config: Config, group: str) -> Iterable[str]:
 
 def _groups(config: Config, resolvers: IPv4Network) -> tuple[Group, ...]:
     members = members_of(config)
-    if len(members) > GROUPS_MAX - 1:
-        raise ChainError(
-            Problem("groups", f"more than {GROUPS_MAX - 1} groups", "split the chain in two"), ExitCode.CONFIG
-        )
+    slots = assign_slots(members, slots=GROUP_SLOTS, what="groups")
     return tuple(
         Group(
             name=name,
-            mark=MARK_GROUP + index,
+            mark=MARK_GROUP + slots[name],
             exits=members[name],
             **_policy(config, name, members[name]),
-            resolver_address=str(resolvers.network_address + index),
-            resolver_port=RESOLVER_PORT + index,
+            resolver_address=str(resolvers.network_address + slots[name]),
+            resolver_port=RESOLVER_PORT + slots[name],
         )
-        for index, name in enumerate(sorted(members), start=1)
+        for name in sorted(members)
     )
 
 

@@ -28,6 +28,7 @@ WHEN_BETTER = 0.0
 FINE = 24  # buckets at least where there is a balance, so that those of a dead exit can be spread
 MOST_BUCKETS = 256  # beyond, weights are kept as well as these allow
 UNKNOWN = "it has not said that it is up"
+SETTLE = 30.0  # seconds after a group was blocked, in which better exits come up: to use one then is no way back
 BEAR = 2.0  # seconds that a suspect exit is borne with before cold ones are dialled in its place
 
 
@@ -131,6 +132,8 @@ class Failover:
         self._suspect_since: dict[str, float] = {}
         self._drains: dict[str, list[str]] = defaultdict(list)
         self._pins: dict[str, str] = {}
+        self._changed: set[str] = set()  # groups that mean something else since the last `handle`
+        self._settled_at: dict[tuple[str, int], float] = {}  # when buckets that were blocked may stay where they are
         self._set_groups(groups)
         self._chosen = self._still_possible(chosen or {})
         self._said: tuple[frozenset[str], Mapping[tuple[str, int], str]] | None = None
@@ -158,7 +161,8 @@ class Failover:
         if not events and self._said is not None and now < self.wake:
             return None  # as most of the time, many times a second
         died = []
-        by_hand = set()
+        at_once = dict.fromkeys(self._changed, "the configuration changed")
+        self._changed = set()
         for event in events:
             match event:
                 case Judged(exit_, state, cause):
@@ -173,9 +177,9 @@ class Failover:
                         self._drains[exit_].remove(reason)
                 case Pinned(group, exit_or_none):
                     self._pin(group, exit_or_none)
-                    by_hand.add(group)
+                    at_once |= dict.fromkeys(self._around[group], "chosen by hand")
         self._note_good(now)
-        return self._settle(now, died, dict.fromkeys(by_hand, "chosen by hand"))
+        return self._settle(now, died, at_once)
 
     def pinned(self, group: str) -> str | None:
         """Give the exit that a group is pinned to."""
@@ -205,20 +209,25 @@ class Failover:
     def _can_be_relied_on(self, exit_: str, now: float) -> bool:
         return self._may_be_used(exit_) and now - self._suspect_since.get(exit_, now) < BEAR
 
-    def reconfigure(self, now: float, groups: Iterable[Group]) -> Switch | None:
-        """Take over other groups, or other members, at once; what can stay as it is stays.
+    def reconfigure(self, groups: Iterable[Group], exits: Collection[str]) -> None:
+        """Mean other groups from the next `handle` on; what can stay as it is stays.
 
-        Exits that were in no group are unknown, thus dead: tell what they are afterwards.
+        `exits`: those of which something is known. All that is said of them, by verdicts or by hand, has to be said
+        again, but for that which has not changed.
         """
-        before = {exit_ for members in self._exits.values() for exit_ in members}
+        before = self._groups
         self._set_groups(groups)
-        stay = before & {exit_ for members in self._exits.values() for exit_ in members}
-        self._states = {exit_: told for exit_, told in self._states.items() if exit_ in stay}
-        self._good_since = {exit_: since for exit_, since in self._good_since.items() if exit_ in stay}
-        self._suspect_since = {exit_: since for exit_, since in self._suspect_since.items() if exit_ in stay}
+        self._changed |= {
+            name for name in self._groups if any(before.get(each) != self._groups[each] for each in self._within(name))
+        }
+        self._states = {exit_: told for exit_, told in self._states.items() if exit_ in exits}
+        self._good_since = {exit_: since for exit_, since in self._good_since.items() if exit_ in exits}
+        self._suspect_since = {exit_: since for exit_, since in self._suspect_since.items() if exit_ in exits}
+        for exit_ in self._drains.keys() - set(exits):
+            del self._drains[exit_]
         self._chosen = self._still_possible(self._chosen)
         self._pins = {group: name for group, name in self._pins.items() if name in self._exits.get(group, ())}
-        return self._settle(now, [], dict.fromkeys(self._groups, "the configuration changed"))
+        self.wake = -math.inf
 
     # What is wanted
 
@@ -234,15 +243,19 @@ class Failover:
                 target, due = self._target(group, bucket, present, left)
                 if target == present:
                     continue
-                if due > now and group not in at_once:
+                if due > now >= self._settled_at.get((group, bucket), -math.inf) and group not in at_once:
                     self.wake = min(self.wake, due)
                     continue
-                cause = self._cause(group, present, target, at_once.get(group))
+                cause = self._cause(now, group, present, target, at_once.get(group))
                 moved[group, present, target, cause].append(bucket)
                 if target is None:
                     del self._chosen[group, bucket]
                 else:
                     self._chosen[group, bucket] = target
+                if present is None:
+                    self._settled_at[group, bucket] = now + SETTLE
+                elif present not in self._good_since:  # what comes now is the way back
+                    self._settled_at.pop((group, bucket), None)
         opened = frozenset(exit_ for exit_, (state, _) in self._states.items() if state is not State.DEAD)
         said = opened, dict(self._chosen)
         if said == self._said and not moved and not died:
@@ -261,19 +274,21 @@ class Failover:
 
         The usable ones are all good, or all suspect.
         """
-        pin = self._pins.get(group)
-        best = pin if pin in usable else self._pick(group, (bucket + 0.5) / self._buckets[group], usable)
+        best = self._pick(group, (bucket + 0.5) / self._buckets[group], usable)
         if present not in usable or best is None:
             return best, -math.inf
         if best not in self._good_since:  # suspects are not exchanged for each other
             return present, -math.inf
-        return best, -math.inf if best == pin else self._good_since[best] + self._groups[group].fail_back
+        by_hand = any(best == self._pins.get(each) for each in self._within(group))
+        return best, -math.inf if by_hand else self._good_since[best] + self._groups[group].fail_back
 
     def _pick(self, name: str, place: float, usable: Collection[str]) -> str | None:
         """Go down to the usable exit at a place between 0 and 1 of a group."""
         group = self._groups.get(name)
         if group is None:
             return name if name in usable else None
+        if (pin := self._pins.get(name)) in usable:
+            return pin
         if group.policy is Policy.FAILOVER:
             return next((found for member in group.members if (found := self._pick(member.name, place, usable))), None)
         if not any(exit_ in usable for exit_ in self._exits[name]):
@@ -292,7 +307,7 @@ class Failover:
             total -= member.weight
         return None
 
-    def _cause(self, group: str, present: str | None, target: str | None, at_once: str | None) -> str:
+    def _cause(self, now: float, group: str, present: str | None, target: str | None, at_once: str | None) -> str:
         if present is not None and present not in self._good_since:
             why = self._drains[present]
             state, cause = self._states.get(present, (State.DEAD, UNKNOWN))
@@ -303,10 +318,11 @@ class Failover:
             return f"exit {target} is {self._state(target or '')}"
         if at_once is not None:
             return at_once
-        if target == self._pins.get(group):
+        if any(target == self._pins.get(each) for each in self._within(group)):
             return f"exit {target} was chosen by hand, and is good"
         wait = self._groups[group].fail_back
-        return f"exit {target} is preferred" + (f", and has been good for {wait:g} s" if wait else ", and good")
+        waited = 0 < wait <= now - self._good_since.get(target or "", now)
+        return f"exit {target} is preferred" + (f", and has been good for {wait:g} s" if waited else ", and good")
 
     # What is known
 
@@ -346,6 +362,16 @@ class Failover:
         self._groups = {group.name: group for group in groups}
         self._exits = {name: tuple(dict.fromkeys(self._leaves(name, ()))) for name in self._groups}
         self._buckets = {name: self._count(name) for name in self._groups}
+        self._around = {
+            name: tuple(each for each in self._groups if name in self._within(each)) for name in self._groups
+        }
+
+    def _within(self, name: str) -> Iterable[str]:
+        """Name a group, and those in it."""
+        yield name
+        for member in self._groups[name].members:
+            if member.name in self._groups:
+                yield from self._within(member.name)
 
     def _leaves(self, name: str, above: tuple[str, ...]) -> Iterable[str]:
         if name in above:

@@ -83,11 +83,13 @@ class Judge:
         groups = choice.groups(state)
         if self._known != (groups, set(self._watches)):
             self._known = groups, set(self._watches)
-            self._failover = Failover(groups, before.chosen if first else self._failover.chosen)
-            self._drained.clear()
+            if first:
+                self._failover = Failover(groups, before.chosen)
+            else:
+                self._failover.reconfigure(groups, self._watches)
             names = {group.name for group in groups}
             self._blocked_since = {name: at for name, at in self._blocked_since.items() if name in names}
-            orders += self._steered(state)
+            orders += [*self._drained, *self._steered(state)]
         if first:
             self._placement = Placement.found(state, groups_before, before.chosen)
         self._placement = self._placement.towards(Placement.of(state, self.buckets))

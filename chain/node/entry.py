@@ -92,7 +92,7 @@ class Entry:
         self._front = ""
         self._links: dict[str, str] = {}
         self._resolvers: dict[str, tuple[str, Daemon, asyncio.Task[None]]] = {}  # with the configuration each has
-        self._loaded_lock = ""
+        self._loaded_lock = self._frame = ""
         self._applying = asyncio.Lock()
         self._wireguard: Daemon | None = None
         self._filling: asyncio.Task[None] | None = None
@@ -205,12 +205,18 @@ class Entry:
             log("entry", str(error))
 
     def _load_lock(self) -> None:
-        """Load the lock if it is not the one that the kernel has; all exits are closed then."""
-        wanted = lock.entry_lock(self._state, front=self._front, links=self._links)
-        if wanted != self._loaded_lock:
+        """Load the lock if it is not the one that the kernel has; where more than groups changed, exits are closed."""
+        state, front, links = self._state, self._front, self._links
+        wanted = lock.entry_lock(state, front=front, links=links)
+        frame = lock.entry_frame(state, front=front, links=links)
+        if wanted == self._loaded_lock:
+            return
+        if self._loaded_lock and frame == self._frame:
+            nft(lock.entry_relock(state, front=front, links=links))
+        else:
             nft(wanted)
-            self._loaded_lock = wanted
             self._groups_placed = {}  # nobody is in any
+        self._loaded_lock, self._frame = wanted, frame
 
     async def _stop_resolver(self, name: str) -> None:
         _, daemon, keeping = self._resolvers.pop(name)
@@ -448,7 +454,7 @@ class Entry:
         self._state, self._clients = state, clients
         self._front, self._links = front, links
         try:
-            self._load_lock()  # where groups or links changed, all exits are closed until the agent has opened them
+            self._load_lock()  # where links changed, all exits are closed until the agent has opened them
             await self._listen()
             await self._renew_resolvers()
         finally:

@@ -1,12 +1,13 @@
 """The lock: nftables rulesets of both roles, as text. Pure.
 
 Everything is dropped, v4 and v6, but for what stands here; docs/states.md says what that is in each state.
-A table is always replaced whole, in one transaction, so that no state lies between two locks.
+All rules are always replaced in one transaction, so that no state lies between two locks.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chain.contract import (
@@ -29,6 +30,9 @@ TABLE = "inet vpn"  # `chain` is a reserved word there
 DNS_PORT = 53
 UNKNOWN = 70  # how an agent ends that could not load what it wanted: nobody knows what the kernel holds
 DOCKERS_RESOLVER = "127.0.0.11"  # asks from the host's network where the host's own resolver is a loopback one
+
+_AGENTS_CHAIN = "by_flow"
+_OF_GROUPS = ("resolver_group", "group_port")  # maps of the entry that come with the lock
 
 # Packets too big, unreachable, expired: without these, path-MTU discovery and quick failure die.
 _ICMP_ERRORS = "icmp type { destination-unreachable, time-exceeded, parameter-problem }"
@@ -282,6 +286,26 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
     The agent alone fills the sets and maps that begin empty; without it they stay as they are, but for exits that go,
     which the supervisor closes.
     """
+    return _replace(_entry(state, front, links))
+
+
+def entry_frame(state: DesiredState, *, front: str, links: Mapping[str, str]) -> str:
+    """Give what two states' locks must have in common for `entry_relock` to make one of the other: all but groups."""
+    return _entry(replace(state, groups=(), dns=replace(state.dns, redirect=False)), front, links)
+
+
+def entry_relock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> str:
+    """Make another state's lock of the one that is there, in one transaction. What the agent filled in stays.
+
+    Who is in a group that stays goes on as if nothing had happened: with empty sets, all connections would be reset.
+    """
+    body = _entry(state, front, links)
+    chains = (name for name in re.findall(r"^  chain (\w+) ", body, re.MULTILINE) if name != _AGENTS_CHAIN)
+    flushed = [*(f"chain {TABLE} {name}" for name in chains), *(f"map {TABLE} {name}" for name in _OF_GROUPS)]
+    return "".join(f"flush {each}\n" for each in flushed) + f"table {TABLE} {{\n{body}}}\n"
+
+
+def _entry(state: DesiredState, front: str, links: Mapping[str, str]) -> str:
     client, address = CLIENT_INTERFACE, state.address.partition("/")[0]
     reporters = ", ".join(
         f'"{links[exit_.name]}" . {exit_.link.exit_address} . {exit_.link.sender_address}'
@@ -300,7 +324,7 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
     # Before NAT every packet of such a flow still has the address that the client asked, the later ones too.
     foreign = f"    {to_port} goto to_resolver\n" if state.dns.redirect else ""
     asked = "meta nfproto ipv4" if state.dns.redirect else f"ip daddr {address}"
-    return _replace(f"""\
+    return f"""\
   map client_group {{ type ipv4_addr : mark; }}
   # A client's new connections go where its bucket of the group goes; its resolver's questions, where the group's do.
   map client_bucket {{ type ipv4_addr : mark; }}
@@ -349,11 +373,11 @@ def entry_lock(state: DesiredState, *, front: str, links: Mapping[str, str]) -> 
     goto refuse
   }}
   # For groups that share by flow and not by client: rules of the agent's.
-  chain by_flow {{
+  chain {_AGENTS_CHAIN} {{
   }}
   chain choose {{
     meta mark set ip saddr map @client_bucket
-    jump by_flow
+    jump {_AGENTS_CHAIN}
     meta mark set meta mark map @bucket_exit
     ct mark set meta mark
     meta mark != @open_marks goto refuse
@@ -443,7 +467,7 @@ ct original proto-dst {DNS_PORT} accept
     type filter hook postrouting priority filter;
     ip saddr {state.resolvers_subnet} meta mark . oifname != @open_pairs drop
   }}
-""")
+"""
 
 
 @dataclass(frozen=True)
@@ -544,9 +568,10 @@ def entry_clients(state: DesiredState, buckets: Mapping[str, int], by_flow: Mapp
     `by_flow`: of groups whose flows are shared out each by itself, the mark of the first bucket → their number.
     """
     marks = {group.name: group.mark for group in state.groups}
-    lines = [f"flush map {TABLE} client_group", f"flush map {TABLE} client_bucket", f"flush chain {TABLE} by_flow"]
+    flushed = ("map", "client_group"), ("map", "client_bucket"), ("chain", _AGENTS_CHAIN)
+    lines = [f"flush {kind} {TABLE} {name}" for kind, name in flushed]
     for first, count in by_flow.items():
-        rule = f"add rule {TABLE} by_flow meta mark & {MARK_GROUP_OF_BUCKET:#x} == {first:#x}"
+        rule = f"add rule {TABLE} {_AGENTS_CHAIN} meta mark & {MARK_GROUP_OF_BUCKET:#x} == {first:#x}"
         ends, place = "ip saddr . ip daddr", f"mod {count} offset {first} return"
         ports = "th sport . th dport"
         lines.append(f"{rule} meta l4proto {{ tcp, udp }} meta mark set jhash {ends} . {ports} {place}")

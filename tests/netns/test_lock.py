@@ -84,6 +84,29 @@ def test_the_rulesets_of_every_example_load_and_repeating_them_changes_nothing(b
         assert listed[0].count("table ") == 1
 
 
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_a_lock_made_of_another_states_is_the_same_as_a_new_one_and_keeps_what_was_filled_in(
+    bare: Namespace, path: Path
+) -> None:
+    found = example(path)
+    front, links = "eth0", {exit_.name: f"eth{index}" for index, exit_ in enumerate(found.exits, start=1)}
+    state = found.state
+    first = state.groups[0]
+    more = replace(first, name="more", mark=0x1FE, resolver_address="10.255.0.9", resolver_port=5999)
+    other = replace(
+        state, groups=(*state.groups[1:], more), dns=replace(state.dns, redirect=not state.dns.redirect), clients=()
+    )
+    assert lock.entry_frame(state, front=front, links=links) == lock.entry_frame(other, front=front, links=links)
+    by_flow = f"add rule {lock.TABLE} by_flow meta mark 7 return\n"
+    full = f"add element {lock.TABLE} client_group {{ 10.13.13.77 : {first.mark} }}\n{by_flow}"
+    bare.nft(lock.entry_lock(other, front=front, links=links) + full)
+    anew = bare.run("nft", "list", "ruleset")
+    bare.nft(lock.entry_lock(state, front=front, links=links) + full)
+    assert bare.run("nft", "list", "ruleset") != anew
+    bare.nft(lock.entry_relock(other, front=front, links=links))
+    assert bare.run("nft", "list", "ruleset") == anew
+
+
 def test_a_broken_ruleset_leaves_the_lock_as_it_was(bare: Namespace) -> None:
     bare.nft(lock.closed())
     before = bare.run("nft", "list", "ruleset")

@@ -131,6 +131,19 @@ def test_a_connection_ends_when_its_exit_leaves_the_group_though_it_is_open(fork
     assert fork.exits["paris"].seen("before_client") == before
 
 
+@pytest.mark.parametrize("anew", [False, True], ids=["changed", "loaded anew, which shows that this test can fail"])
+def test_connections_go_on_while_groups_come_and_go(fork: Fork, anew: bool) -> None:  # noqa: FBT001 - a parameter
+    fork.use("paris", "paris", "oslo")
+    more = replace(fork.state.groups[0], name="more", mark=0x1FE, resolver_address="10.255.0.9", resolver_port=5999)
+    wider = replace(fork.state, groups=(*fork.state.groups, more), dns=replace(fork.state.dns, redirect=False))
+    with fork.client.begin("hold", CLIENT, INTERNET, PORT) as held:
+        change = lock.entry_lock if anew else lock.entry_relock
+        fork.entry.nft(change(wider, front="front0", links=fork.links))
+        assert held.communicate("go on\n")[0] == ("ECONNRESET" if anew else CLIENT)
+    if not anew:
+        assert fork.ask() == CLIENT
+
+
 def test_a_connection_whose_exit_is_closed_is_reset_when_it_sends(fork: Fork) -> None:
     fork.use("paris", "paris", "oslo")
     with fork.client.begin("hold", CLIENT, INTERNET, PORT) as held:

@@ -22,7 +22,7 @@ from chain.contract import (
     from_json,
     to_json,
 )
-from chain.topology import EXIT_SLOTS, GROUPS_MAX
+from chain.topology import EXIT_SLOTS, GROUP_SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,7 +151,7 @@ def test_nothing_but_value_errors_come_of_garbage(data: bytes) -> None:
 
 
 def test_marks_of_groups_and_exits_never_meet() -> None:
-    groups = {MARK_GROUP + index for index in range(GROUPS_MAX)}
+    groups = {MARK_GROUP + index for index in GROUP_SLOTS}
     exits = {MARK_EXIT + slot for slot in EXIT_SLOTS}
     assert not groups & exits
     assert min(groups | exits) > 2  # those of tunnels and probes

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from chain.agent.failover import (
     BEAR,
     MOST_BUCKETS,
     NEVER,
+    SETTLE,
     WHEN_BETTER,
     Drained,
     Event,
@@ -302,28 +304,71 @@ def test_other_groups_are_in_force_at_once_and_what_can_stay_stays() -> None:
     machine.handle(1.0, *dead("b"))
     machine.handle(2.0, *good("b"), Pinned("g", "b"))
     assert (used(machine, "g"), used(machine, "h")) == ({"b"}, {"c"})
-    switch = machine.reconfigure(3.0, [failover("g", "c", "a"), failover("h", "b", "c")])
+    machine.reconfigure([failover("g", "c", "a"), failover("h", "b", "c")], "abc")
+    switch = machine.handle(3.0)
     assert switch is not None
     assert (used(machine, "g"), used(machine, "h")) == ({"c"}, {"b"})
     assert {move.cause for move in switch.moves} == {"exit c is good", "the configuration changed"}
 
 
-def test_an_exit_that_was_in_no_group_is_unknown() -> None:
-    machine = Failover([failover("g", "a")])
+def test_a_group_that_stays_as_it_is_does_not_go_back_because_another_changes() -> None:
+    groups = [failover("g", "a", "b", fail_back=NEVER), failover("outer", "inner"), failover("inner", "a", "b")]
+    machine = Failover(groups)
     machine.handle(0.0, *good("a", "b"))
-    machine.reconfigure(1.0, [failover("g", "b", "a")])
+    machine.handle(1.0, *dead("a"))
+    machine.handle(1.0 + SETTLE, *good("a"))
+    assert used(machine, "g") == used(machine, "outer") == {"b"}
+    machine.reconfigure([groups[0], groups[1], failover("inner", "a", "b", fail_back=5.0)], "ab")
+    machine.handle(2.0 + SETTLE)
+    assert (used(machine, "g"), used(machine, "outer"), used(machine, "inner")) == ({"b"}, {"a"}, {"a"})
+
+
+def test_an_exit_of_which_nothing_is_known_any_more_is_not_used() -> None:
+    machine = Failover([failover("g", "a", "b")])
+    machine.handle(0.0, *good("a", "b"))
+    machine.reconfigure([failover("g", "a", "b")], "b")
+    machine.handle(1.0)
+    assert used(machine) == {"b"}
+
+
+@pytest.mark.parametrize("wait", [60.0, NEVER])
+def test_exits_that_come_up_one_after_the_other_are_used_as_preferred(wait: float) -> None:
+    machine = Failover([failover("g", "a", "b", fail_back=wait)])
+    machine.handle(0.0, *good("b"))
+    machine.handle(SETTLE - 1, *good("a"))
     assert used(machine) == {"a"}
-    machine.reconfigure(2.0, [failover("g", "b")])
-    assert used(machine) == {None}
+    machine.handle(SETTLE, *dead("a"))
+    machine.handle(SETTLE + 1, *good("a"))
+    assert used(machine) == {"b"}
+
+
+def test_a_balance_that_never_goes_back_is_balanced_at_its_start() -> None:
+    machine = Failover([replace(balance("g", a=3, b=1), fail_back=NEVER)])
+    machine.handle(0.0, *good("b"))
+    machine.handle(1.0, *good("a"))
+    assert Counter(machine.chosen.values()) == {"a": 18, "b": 6}
+
+
+def test_what_an_inner_group_is_switched_to_counts_for_the_outer_one() -> None:
+    machine = Failover([failover("outer", "inner", "c", fail_back=NEVER), failover("inner", "a", "b")])
+    machine.handle(0.0, *good("a", "b", "c"))
+    machine.handle(SETTLE, Pinned("inner", "b"))
+    assert used(machine, "outer") == used(machine, "inner") == {"b"}
+    machine.handle(SETTLE + 1, *dead("b"))
+    assert used(machine, "outer") == {"a"}
+    machine.handle(SETTLE + 2, *good("b"))
+    assert used(machine, "outer") == {"b"}
+    machine.handle(SETTLE + 3, Pinned("inner", None))
+    assert used(machine, "outer") == {"a"}
 
 
 def test_without_an_event_nothing_is_said_before_it_is_due() -> None:
     machine = Failover([failover("g", "a", "b")])
     machine.handle(0.0, *good("b"), *dead("a"))
-    machine.handle(1.0, *good("a"))
-    assert machine.wake == 61.0
-    assert machine.handle(60.9) is None
-    switch = machine.handle(61.0)
+    machine.handle(31.0, *good("a"))
+    assert machine.wake == 91.0
+    assert machine.handle(90.9) is None
+    switch = machine.handle(91.0)
     assert switch is not None
     assert used(machine) == {"a"}
 
@@ -417,11 +462,9 @@ class Whatever(RuleBasedStateMachine):
     def reconfigure(self, groups: list[Group]) -> None:
         # What stays is not moved, and what is no longer there needs no move.
         self.groups = groups
-        switch = self.machine.reconfigure(self.now, groups)
-        if switch is not None:
-            self.opened, self.chosen = switch.opened, switch.chosen
-        told = [Judged(exit_, state, "so") for exit_, state in self.states.items()]
-        self.take(self.machine.handle(self.now, *told))
+        self.machine.reconfigure(groups, self.states)
+        self.chosen = self.machine.chosen
+        self.take(self.machine.handle(self.now))
 
     @rule()
     def restart(self) -> None:
@@ -476,15 +519,15 @@ def test_a_cold_exit_is_needed_when_no_better_one_can_be_used() -> None:
     assert machine.needed(1, cold, {"b"}) == {"b", "c"}  # it goes on trying, since it is preferred
     machine.handle(2, *good("c"))
     assert machine.needed(2, cold, {"b"}) == {"b", "c"}
-    machine.handle(3, *good("b"))
-    assert machine.needed(3, cold, ()) == {"b", "c"}  # the one in use, until clients fail back
-    machine.handle(64)
+    machine.handle(40, *good("b"))
+    assert machine.needed(40, cold, ()) == {"b", "c"}  # the one in use, until clients fail back
+    machine.handle(100)
     assert used(machine) == {"b"}
-    assert machine.needed(64, cold, ()) == {"b"}
-    machine.handle(65, *good("a"))
-    machine.handle(130)
+    assert machine.needed(100, cold, ()) == {"b"}
+    machine.handle(101, *good("a"))
+    machine.handle(161)
     assert used(machine) == {"a"}
-    assert machine.needed(130, cold, ()) == set()
+    assert machine.needed(161, cold, ()) == set()
 
 
 def test_a_suspect_exit_is_borne_with_for_a_moment() -> None:

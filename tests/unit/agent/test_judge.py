@@ -125,8 +125,9 @@ def test_without_a_pin_a_group_goes_back_at_once_when_it_is_told_to(
     judge: Judge, built: Callable[[str], Topology], capsys: pytest.CaptureFixture[str]
 ) -> None:
     judge.take_over(built(TEXT + "groups: {default: {exits: [paris, oslo], fail_back: never}}\n").state, {}, {}, {})
-    for event in (Judged("oslo", State.GOOD, ""), Judged("paris", State.GOOD, "")):
-        judge._review(event)
+    judge._review(Judged("paris", State.GOOD, ""), Judged("oslo", State.GOOD, ""))
+    for state in (State.SUSPECT, State.GOOD):
+        judge._review(Judged("paris", state, ""))
     judge.placed()
     assert judge.status()["groups"][0]["exit"] == "oslo"
     capsys.readouterr()
