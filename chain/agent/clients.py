@@ -98,14 +98,18 @@ class Clients:
             await asyncio.wait({self._calling})
 
     async def remember(self) -> None:
-        """Keep on disk where clients are, for the next start. Raises aside.WorkError."""
+        """Keep on disk where clients are, for the next start."""
         loaded = self._remembered
         forget = time.monotonic() + endpoints.FRESH
         while True:
             await asyncio.sleep(REMEMBER_INTERVAL)
             if not self._proxies:
                 continue
-            found = json.loads(await aside.line(partial(_recent, self._proxies)))
+            try:
+                found = json.loads(await aside.line(partial(_recent, self._proxies)))
+            except aside.WorkError as error:  # such as no memory for a copy, which may pass
+                log("agent", f"where clients are can't be told: {error}")
+                continue
             if time.monotonic() < forget:  # those that are being called have no handshake yet
                 found = loaded | found
             if found != self._remembered:

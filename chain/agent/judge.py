@@ -7,9 +7,10 @@ import contextlib
 import math
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chain.agent import choice, maintenance, status, steering
+from chain.agent import choice, maintenance, memory, status, steering
 from chain.agent.damping import Allowance
 from chain.agent.endings import Endings
 from chain.agent.events import tell, tell_needed
@@ -19,6 +20,7 @@ from chain.agent.placement import Placement
 from chain.agent.standby import Standby
 from chain.agent.verdict import State
 from chain.agent.watch import Watch
+from chain.contract import MEMORY_DIR
 from chain.node import lock
 from chain.node.supervise import log
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from chain.agent.failover import Event, Group, Judged, Move
     from chain.contract import DesiredState, ExitLink, ExitReport
 
+WITNESSES = Path(MEMORY_DIR, "witnesses.json")
+WITNESSES_SECONDS = 5.0  # between two looks at whether they are still the same
 LONGEST_WAIT = 10.0  # seconds; maintenance begins that much later at most
 COUNT_INTERVAL = 0.02  # seconds: one look takes a tenth of a millisecond for ten exits, a whole one for a hundred
 
@@ -52,6 +56,9 @@ class Judge:
         self._known: tuple[list[Group], set[str]] | None = None  # what that was made for
         self._now: Switch = Switch(frozenset(), {}, (), ())
         self._suspected: frozenset[int] = frozenset()
+        self._up: frozenset[str] = frozenset()  # exits that the kernel was told to be up
+        self._witnesses: dict[str, list[str]] = memory.load(WITNESSES)
+        self._witnessed_at = -math.inf
         self._placement = Placement()
         self._drained: set[Drained] = set()  # for maintenance, at present
         self._woken = asyncio.Event()
@@ -117,12 +124,13 @@ class Judge:
             if watch.exit != exits.get(name) or watch.wanted != choice.sensitivity(state, name):
                 if watch.exit == exits.get(name) and watch.says_up:
                     judged[name] = watch.state
+                self._witnesses[name] = sorted(watch.witnesses)
                 self._watches.pop(name).close()
                 self._endings.forget(name)
         for name, exit_ in exits.items():
             if name not in self._watches:
-                wanted = choice.sensitivity(state, name)
-                self._watches[name] = Watch(exit_, source, wanted, judged.get(name, State.GOOD))
+                wanted, witnesses = choice.sensitivity(state, name), self._witnesses.get(name, ())
+                self._watches[name] = Watch(exit_, source, wanted, judged.get(name, State.GOOD), witnesses)
 
     def heard(self, name: str, report: ExitReport | None) -> None:
         """Take what an exit says, or that it is gone."""
@@ -166,6 +174,8 @@ class Judge:
                     mark = watch.exit.mark
                     watch.tick(now, counters.get(lock.sent_by(mark), 0), counters.get(lock.came_by(mark), 0))
             self._review()
+            if now - self._witnessed_at > WITNESSES_SECONDS:
+                self._remember_witnesses(now)
             wake = min((watch.wake for watch in self._watches.values()), default=math.inf)
             wait = max(min(wake, self._failover.wake) - time.monotonic(), 0)
             self._woken.clear()
@@ -184,7 +194,7 @@ class Judge:
         for news in events:
             self._tell_of(news)
         switch = self._failover.handle(time.monotonic(), *events, *orders, *self._maintenance())
-        if switch is None and (anew or self._suspects() != self._suspected):
+        if switch is None and (anew or self._suspects() != self._suspected or self._heard_up() != self._up):
             switch = replace(self._now, moves=(), died=())
         if switch is not None and first:  # those too that died while there was no agent
             switch = replace(switch, died=tuple(name for name in self._watches if name not in switch.opened))
@@ -254,6 +264,17 @@ class Judge:
             steering.remember(holding)
         return [*holding.events()]
 
+    def _remember_witnesses(self, now: float) -> None:
+        """Keep for the next agent which strangers told that an exit leads to the internet."""
+        self._witnessed_at = now
+        found = {name: sorted(watch.witnesses) for name, watch in self._watches.items() if watch.witnesses}
+        if found != self._witnesses:
+            self._witnesses = found
+            try:
+                memory.save(WITNESSES, dict(found))
+            except OSError as error:
+                log("agent", f"who answers through exits can't be remembered: {error.strerror}")
+
     # The kernel
 
     def _suspects(self) -> frozenset[int]:
@@ -264,9 +285,9 @@ class Judge:
         state = self._state
         if state is None:
             return
-        before, self._now, self._suspected = self._now, switch, self._suspects()
+        before, self._now, self._suspected, self._up = self._now, switch, self._suspects(), self._heard_up()
         chosen = self._placement.choice(state, switch.chosen, self.buckets)
-        self._datapath.switch(state, self._links, switch.opened, chosen, up=self._heard_up(), suspects=self._suspected)
+        self._datapath.switch(state, self._links, switch.opened, chosen, up=self._up, suspects=self._suspected)
         marks = {exit_.name: exit_.mark for exit_ in state.exits}
         for name in switch.died:
             self._endings.begin(name, marks[name])
@@ -296,8 +317,9 @@ class Judge:
             return None
         return None if since is None else round(now - since, 3)
 
-    def _heard_up(self) -> set[str]:
-        return {name for name in self._watches if name in self._heard_of and self._heard_of[name].state == "up"}
+    def _heard_up(self) -> frozenset[str]:
+        heard = self._heard_of
+        return frozenset(name for name in self._watches if name in heard and heard[name].state == "up")
 
     # Status
 

@@ -19,6 +19,7 @@ class Standby:
         self._began = math.inf
         self._been_up: set[str] = set()
         self._failing: set[str] = set()
+        self._heard: set[str] = set()
         self._said: frozenset[str] | None = None
         self._wake = -math.inf
 
@@ -28,6 +29,7 @@ class Standby:
 
     def heard(self, exit_: str, state: str | None) -> None:
         """Take what an exit says of itself; None: it is gone."""
+        self._heard.add(exit_)
         if state in ("up", "resting"):
             self._failing.discard(exit_)
         elif state in ("down", None):
@@ -46,8 +48,11 @@ class Standby:
         if now < self._wake or (not cold and not self._said):
             return None
         self._wake = now + LOOK_SECONDS
-        failing = self._failing.union(dead)
-        awaited = set(exits) - failing - self._been_up if now - self._began < FIRST_SECONDS else set()
+        failing, awaited = self._failing.union(dead), set()
+        if now - self._began < FIRST_SECONDS:
+            awaited = set(exits) - failing - self._been_up
+        else:
+            failing = failing.union(set(cold) - self._heard)  # who has said nothing by now won't dial
         needed = failover.needed(now, cold, failing, awaited)
         if needed == self._said:
             return None

@@ -185,7 +185,7 @@ class Trail:
         self.misses = 0  # in a row, up to now
         self.first = _NEVER  # when the first question since the last answer was asked
         self.proof = -math.inf  # when the last question that was answered had been asked
-        self.known = False  # it has answered since the exit came up
+        self.known = False  # it has answered since the exit came up, or is known to answer
         self.loss = 0.0
         self.due = self._rtt + 4 * self._spread  # an answer that takes longer is missing
         self.short_silences = Silences(sensitivity.suspect_after, sensitivity.suspect_at_most)
@@ -195,13 +195,13 @@ class Trail:
     @property
     def latency(self) -> float | None:
         """Give the round-trip time in seconds, smoothed."""
-        return self._rtt if self.known else None
+        return self._rtt if self.known and self._measured else None
 
-    def begin(self) -> None:
-        """Take up asking: of what was asked before, no answer is expected any more."""
+    def begin(self, *, known: bool) -> None:
+        """Take up asking: of what was asked before, no answer is expected any more. `known`: it is one that answers."""
         self._asked = [_ANSWERED] * _RING
         self._judged, self._last = self.next, self.next - 1
-        self.misses, self.first, self.known, self.asked_at = 0, _NEVER, False, -math.inf
+        self.misses, self.first, self.known, self.asked_at = 0, _NEVER, known, -math.inf
         self._measured = self._held_up = False
 
     def ask(self, now: float) -> int:
@@ -433,10 +433,12 @@ class Verdict:
         near: bool = True,
         public: bool = True,
         before: State = State.GOOD,
+        witnessed: bool = False,
     ) -> None:
         """Judge an exit that has these kinds of target; at least one.
 
         `before`: how it was judged by another, whose reasons are not known; good where nothing is known against it.
+        `witnessed`: strangers have answered through it already.
         """
         if not near and not public:
             raise ValueError("an exit without any target can't be judged")
@@ -448,6 +450,8 @@ class Verdict:
             self._trails[Target.PUBLIC] = Trail(want, want.public)
         self._near, self._public = self._trails.get(Target.NEAR), self._trails.get(Target.PUBLIC)
         self._nearest = next(iter(self._trails.values()))
+        if self._near and self._public:
+            self._public.known = witnessed
         self._traffic = Traffic(now)
         self._marked = 0, 0  # the counters when all was well
         self._up, self._was_up = False, before is State.SUSPECT
@@ -476,6 +480,11 @@ class Verdict:
         return self._nearest.loss
 
     @property
+    def witnessed(self) -> bool:
+        """Say whether strangers tell, beside the near target, that the exit leads to the internet."""
+        return self._near is not None and self._public is not None and self._public.known
+
+    @property
     def warning(self) -> str:
         """Say what is not as it should be, though the exit is good."""
         near, public = self._near, self._public
@@ -491,7 +500,8 @@ class Verdict:
             self._up, self.wake, self.failing_since = True, now, None
             self._dismiss(now, false=False)  # of what was sent while it was down
             for trail in self._trails.values():
-                trail.begin()
+                # Else an exit whose internet is gone would be good again by a new tunnel to the same provider.
+                trail.begin(known=trail is self._public and self.witnessed)
             if self._has_to_answer:
                 self._has_to_answer, self._was_up = False, True
                 self._set(now, State.DEAD, "it was dead before, and has not answered since")
@@ -510,6 +520,7 @@ class Verdict:
     def succeed(self, other: Verdict) -> None:
         """Take over how the same exit fared, when others are asked from now on: it is not to begin as a good one."""
         self._was_up = other._was_up and other.state is not State.GOOD
+        self._has_to_answer |= other._has_to_answer
         self._calm, self._hold = other._calm, other._hold
 
     def answered(self, target: Target, sequence: int, at: float) -> None:

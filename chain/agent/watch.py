@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from chain.agent.failover import UNKNOWN, Judged
 from chain.agent.prober import Prober
-from chain.agent.verdict import State, Target, Verdict
+from chain.agent.verdict import COSTLY, State, Target, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Collection, Sequence
 
     from chain.agent.verdict import Sensitivity
     from chain.contract import ExitLink, ExitReport
@@ -19,13 +20,23 @@ _IDLE = 0.05  # seconds between two looks at an exit of which nothing is known y
 
 
 class Watch:
-    def __init__(self, exit_: ExitLink, source: str, wanted: Sensitivity, before: State = State.GOOD) -> None:
-        """`source`: the address to ask from. `before`: how the exit was judged by another watch."""
+    def __init__(
+        self,
+        exit_: ExitLink,
+        source: str,
+        wanted: Sensitivity,
+        before: State = State.GOOD,
+        witnesses: Collection[str] = (),
+    ) -> None:
+        """`source`: the address to ask from. `before`: how the exit was judged by another watch.
+
+        `witnesses`: strangers that have answered through it, beside its near target.
+        """
         self.exit, self.wanted = exit_, wanted
-        self._source, self._before = source, before
+        self._source, self._before, self._witnesses = source, before, frozenset(witnesses)
         self._verdict: Verdict | None = None
         self._asking: tuple[Sequence[str], Sequence[str], bool] | None = None
-        self._targets: dict[Target, tuple[Prober, Callable[[int], Sequence[str]]]] = {}
+        self._targets: dict[Target, tuple[Prober, Sequence[str]]] = {}
         self._told: Judged | None = None
         self._rests = ""  # why nothing is to be judged
         self.says_up = False  # and what it says may be acted on
@@ -59,6 +70,13 @@ class Watch:
         """Say what is not as it should be, though the exit is good."""
         return "" if self._verdict is None else self._verdict.warning
 
+    @property
+    def witnesses(self) -> frozenset[str]:
+        """Name the strangers that tell, beside the near target, that the exit leads to the internet."""
+        if self._verdict is None or self._asking is None:
+            return self._witnesses
+        return frozenset(self._asking[1]) if self._verdict.witnessed else frozenset()
+
     def heard(self, now: float, report: ExitReport | None, *, trusted: bool) -> None:
         """Take the exit's own word, or that it is gone. `trusted`: what it says may be acted on.
 
@@ -87,8 +105,9 @@ class Watch:
             self.wake = now + _IDLE
             return
         for target, number in verdict.tick(now, sent, received):
-            prober, whom = self._targets[target]
-            for address in whom(number):
+            # All of them, since one that never answers says nothing of the exit.
+            prober, addresses = self._targets[target]
+            for address in addresses:
                 prober.ask(address, number)
         self.wake = verdict.wake
 
@@ -119,6 +138,7 @@ class Watch:
     def _forget(self) -> None:
         """Judge it as if for the first time when it is up again: it was not lost."""
         self.close()
+        self._witnesses = self.witnesses
         self._asking, self._verdict, self._before, self.says_up = None, None, State.GOOD, False
 
     def _ask_as(self, now: float, report: ExitReport) -> None:
@@ -127,8 +147,18 @@ class Watch:
         if self._asking == asking or not (report.near or report.public):
             return
         self.close()
+        self._witnesses = self.witnesses
         self._asking, self.says_up = None, False
-        verdict = Verdict(now, self.wanted, near=bool(report.near), public=bool(report.public), before=self._before)
+        verdict = Verdict(
+            now,
+            # A question for a name takes a connection of its own.
+            replace(self.wanted, near=COSTLY) if report.names else self.wanted,
+            near=bool(report.near),
+            public=bool(report.public),
+            before=self._before,
+            witnessed=not self._witnesses.isdisjoint(report.public),
+        )
+        self._before = State.GOOD
         if self._verdict is not None:
             verdict.succeed(self._verdict)
         self._verdict = None
@@ -140,13 +170,5 @@ class Watch:
                     names=report.names,
                     answered=partial(verdict.answered, target),
                 )
-                self._targets[target] = prober, (_all if target is Target.NEAR else _in_turn)(addresses)
+                self._targets[target] = prober, addresses
         self._asking, self._verdict = asking, verdict
-
-
-def _all(addresses: Sequence[str]) -> Callable[[int], Sequence[str]]:
-    return lambda _: addresses
-
-
-def _in_turn(addresses: Sequence[str]) -> Callable[[int], Sequence[str]]:
-    return lambda number: (addresses[number % len(addresses)],)

@@ -54,6 +54,7 @@ RULE_TUNNEL, RULE_CLIENTS, RULE_RESOLVERS, RULE_NOWHERE = 100, 110, 900, 1000
 TABLE_RESOLVERS = 99
 MOST_EVENTS = 1000  # that are kept
 AGENT_PAUSE = 0.2  # seconds before a dead agent is started again
+STOOD_SECONDS = 60.0  # after which a resolver's end is its first
 AGENT_PATIENCE = 30.0  # seconds that it may take for an answer, on a slow machine, before it is ended
 
 
@@ -250,7 +251,13 @@ class Entry:
     async def _keep_agent(self) -> None:
         while True:
             if self._agent is None or self._agent.returncode is not None:
-                self._agent = await _start_agent()
+                try:
+                    self._agent = await _start_agent()
+                except OSError as error:  # no memory or no process left, which may pass
+                    log("entry", f"the agent can't be started: {error.strerror}")
+                    await asyncio.sleep(AGENT_PAUSE)
+                    continue
+                self._answered_at = time.monotonic()
             self._reading = asyncio.create_task(self._read_agent(self._agent))
             try:
                 refusal = (await self._tell_agent()).get("error")
@@ -280,10 +287,13 @@ class Entry:
             done, _ = await asyncio.wait({ended}, timeout=HEARTBEAT)
             if done:
                 return ended.result()
-            if self._asking.locked():  # whoever asks has a time-out of his own
-                if time.monotonic() - self._answered_at > SILENCE:
+            if self._asking.locked():  # whoever asks has a time-out of his own; another may be waiting behind him
+                silent = time.monotonic() - self._answered_at
+                if silent > SILENCE:
                     self._agent_rules = False
                     self._close_lost()
+                if silent > REPLY_SECONDS + SILENCE:
+                    return await self._given_up(agent, ended)
                 continue
             if await self._answers(SILENCE):
                 self._agent_rules = True
@@ -291,11 +301,15 @@ class Entry:
             self._agent_rules = False
             self._close_lost()
             if not await self._answers(AGENT_PATIENCE):
-                log("entry", "the agent does not answer")
-                with contextlib.suppress(ProcessLookupError):
-                    agent.kill()
-                return await ended
+                return await self._given_up(agent, ended)
             self._agent_rules = True
+
+    @staticmethod
+    async def _given_up(agent: asyncio.subprocess.Process, ended: asyncio.Task[int]) -> int:
+        log("entry", "the agent does not answer")
+        with contextlib.suppress(ProcessLookupError):
+            agent.kill()
+        return await ended
 
     async def _answers(self, seconds: float) -> bool:
         """Tell whether the agent answers in time."""
@@ -318,7 +332,8 @@ class Entry:
             lambda: {
                 "verb": "apply",
                 "state": json.loads(to_json(self._state)),
-                "links": self._links,
+                # One can be taken away while the container runs. A new agent has to do without it.
+                "links": {name: link for name, link in self._links.items() if Path("/sys/class/net", link).exists()},
                 "private_key": self._private_key.reveal(),
                 "groups_before": list(before.items()),
                 "reports": {name: json.loads(to_json(report)) for name, report in self._heard_of.items()},
@@ -519,11 +534,14 @@ async def _keep(daemon: Daemon) -> None:
     attempt = 0
     while True:
         attempt += 1
+        began = time.monotonic()
         try:
             await daemon.start()
             await daemon.ended.wait()
         except OSError as error:  # no memory or no process left, which may pass
             log(daemon.name, f"could not be started: {error.strerror}")
+        if time.monotonic() - began > STOOD_SECONDS:  # that was no failed attempt
+            attempt = 1
         await asyncio.sleep(delay(attempt, random.random()))  # noqa: S311 - jitter, not a secret
 
 

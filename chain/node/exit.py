@@ -437,6 +437,8 @@ class Exit:
                 await asyncio.sleep(interval)
                 if await self._ask(targets[:1]) is not None or await self._burst(targets):
                     continue
+                if await self._strangers_answer(targets):
+                    continue  # clients are served, and the entry says what is wrong
                 await self._kind.revive()
                 if not await self._burst(targets):
                     raise DialError(await self._kind.mute(", ".join(targets), stood=True))
@@ -477,6 +479,11 @@ class Exit:
             if time.monotonic() - revived > REVIVE_SECONDS:
                 await self._kind.revive()
                 revived = time.monotonic()
+
+    async def _strangers_answer(self, near: tuple[str, ...]) -> bool:
+        """Tell whether public targets answer, where they may be asked beside near ones."""
+        public = self._settings.public_targets
+        return bool(public) and near != public and await self._ask(public) is not None
 
     async def _burst(self, targets: tuple[str, ...]) -> bool:
         for _ in range(BURST):

@@ -366,6 +366,9 @@ def _entry(state: DesiredState, front: str, links: Mapping[str, str]) -> str:
 {foreign}\
     meta mark set ip saddr map @client_group
     ct state new goto choose
+    # An error of a client's about a connection goes with that, or nowhere: it is not to lead it elsewhere.
+    ct state related meta mark . ct mark @open_members meta mark set ct mark accept
+    ct state related drop
     meta l4proto != tcp ct mark @suspect_marks goto choose
     meta mark . ct mark @open_members meta mark set ct mark accept
     # Another exit means another address outside, which UDP and ICMP can live with and TCP can't.

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 HERE, OTHER = "127.0.0.1", "127.0.0.2"
 WATCH = """\
 import asyncio, json, sys, time
-from chain.agent.verdict import Sensitivity
+from chain.agent.verdict import Sensitivity, State
 from chain.agent.watch import Watch
 from chain.contract import ExitLink, ExitReport, Link
 
 async def main():
-    watch = Watch(ExitLink("paris", "l2tp", 0x1001, 1001, Link("", "", "", "", "")), "127.0.0.1", Sensitivity())
+    link = ExitLink("paris", "l2tp", 0x1001, 1001, Link("", "", "", "", ""))
+    watch = Watch(link, "127.0.0.1", Sensitivity(), State(sys.argv[2]))
     found = []
     for state, *near in json.loads(sys.argv[1]):
         try:
@@ -50,13 +51,13 @@ def place() -> Iterator[Namespace]:
         yield namespace
 
 
-def judged(place: Namespace, *reports: tuple[str, ...]) -> list[str]:
-    return watched(place, *reports)[:-1]
+def judged(place: Namespace, *reports: tuple[str, ...], before: str = "good") -> list[str]:
+    return watched(place, *reports, before=before)[:-1]
 
 
-def watched(place: Namespace, *reports: tuple[str, ...]) -> list[str]:
+def watched(place: Namespace, *reports: tuple[str, ...], before: str = "good") -> list[str]:
     """Give the verdict after each report, and in the end what is said against the exit."""
-    found: list[str] = json.loads(place.python(WATCH, json.dumps(reports)))
+    found: list[str] = json.loads(place.python(WATCH, json.dumps(reports), before))
     return found
 
 
@@ -66,6 +67,13 @@ def test_one_that_dials_anew_has_to_prove_itself_whoever_is_asked_then(place: Na
         assert found[:-1] == ["good", "dead", "suspect"]
         assert found[-1], "it is said why it is not good"
     assert watched(place, ("up", HERE)) == ["good", ""]
+
+
+def test_how_another_judged_it_counts_but_once(place: Namespace) -> None:
+    reports = ("up", HERE), ("down", HERE), ("up", OTHER)
+    *states, complaint = watched(place, *reports, before="dead")
+    assert states[1:] == ["dead", "suspect"]
+    assert complaint.startswith("it is up again")
 
 
 def test_a_good_one_stays_good_when_it_names_another_target(place: Namespace) -> None:

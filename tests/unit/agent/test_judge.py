@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chain.agent import choice, datapath, steering
+from chain.agent import judge as judges
 from chain.agent.datapath import Datapath
 from chain.agent.failover import Judged
 from chain.agent.judge import Judge
@@ -70,6 +71,7 @@ def kernel() -> Kernel:
 def judge(kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
     monkeypatch.setattr(datapath, "HEALTH", tmp_path / "healthy")
     monkeypatch.setattr(steering, "FILE", tmp_path / "steering.json")
+    monkeypatch.setattr(judges, "WITNESSES", tmp_path / "witnesses.json")
     return Judge(Datapath(lambda: kernel))
 
 

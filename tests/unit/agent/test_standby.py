@@ -16,10 +16,19 @@ def begun() -> tuple[Standby, Failover]:
 def test_exits_are_given_time_to_come_up_at_first() -> None:
     standby, failover = begun()
     standby.heard("paris", "dialling")
+    standby.heard("oslo", "resting")
     assert standby.news(1.0, failover, EXITS, COLD, ()) == frozenset()
     assert standby.news(FIRST_SECONDS - 0.1, failover, EXITS, COLD, ()) is None
     standby.look_again()
     assert standby.news(FIRST_SECONDS + 0.1, failover, EXITS, COLD, ()) == frozenset({"oslo"})
+
+
+def test_a_cold_one_of_which_nothing_is_heard_keeps_no_other_from_being_dialled() -> None:
+    standby, failover = begun()
+    standby.heard("paris", "down")
+    standby.heard("rome", "resting")
+    assert standby.news(1.0, failover, EXITS, COLD, ()) == frozenset({"oslo"})
+    assert standby.news(FIRST_SECONDS + 0.1, failover, EXITS, COLD, ()) == frozenset({"oslo", "rome"})
 
 
 def test_one_that_fails_is_not_waited_for() -> None:

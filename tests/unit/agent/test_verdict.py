@@ -36,8 +36,15 @@ moments = st.floats(BEGIN, BEGIN + 0.5)
 class Exit:
     """An exit that answers each question after the same time, or not at all."""
 
-    def __init__(self, want: Sensitivity | None = None, *, near: bool = True, before: State = State.GOOD) -> None:
-        self.verdict = Verdict(0.0, want, near=near, before=before)
+    def __init__(
+        self,
+        want: Sensitivity | None = None,
+        *,
+        near: bool = True,
+        before: State = State.GOOD,
+        witnessed: bool = False,
+    ) -> None:
+        self.verdict = Verdict(0.0, want, near=near, before=before, witnessed=witnessed)
         self.now, self.rtt = 0.0, 0.02
         self.answers: set[Target] = set(Target)
         self.sent = self.received = 0
@@ -196,6 +203,13 @@ def test_one_that_another_suspected_has_to_prove_itself() -> None:
     assert states == [State.SUSPECT, State.GOOD]
 
 
+def test_one_that_another_judged_dead_has_to_answer_though_it_names_other_targets_first() -> None:
+    exit_ = Exit()
+    exit_.verdict.succeed(Verdict(0.0, before=State.DEAD))
+    assert exit_.up().verdict.state is State.DEAD
+    assert exit_.run(5.0).verdict.state is State.SUSPECT
+
+
 @pytest.mark.parametrize(("ends", "state"), [(True, State.SUSPECT), (False, State.GOOD)])
 def test_with_other_targets_an_exit_is_still_the_same(ends: bool, state: State) -> None:  # noqa: FBT001 - a case
     before = Exit().up().verdict
@@ -310,6 +324,28 @@ def test_a_provider_without_internet_is_suspect_when_quiet_and_dead_when_clients
     busy.answers.discard(Target.PUBLIC)
     busy.until(State.DEAD, 1.0, sends=1000)
     assert busy.verdict.cause.startswith("the tunnel's far end answers, but the internet does not")
+
+
+def test_a_new_tunnel_to_a_provider_without_internet_does_not_make_it_good() -> None:
+    exit_ = Exit(Sensitivity(hold_down=1.0)).up().run(15.0)
+    exit_.answers.discard(Target.PUBLIC)
+    exit_.run(15.0)
+    assert exit_.verdict.state is State.SUSPECT
+    exit_.verdict.said(exit_.now, up=False, cause="it dials anew")
+    exit_.up()
+    for _ in range(40):
+        assert exit_.run(1.0).verdict.state is State.SUSPECT
+    exit_.answers.add(Target.PUBLIC)
+    exit_.until(State.GOOD, 15.0)
+
+
+@pytest.mark.parametrize("witnessed", [True, False])
+def test_the_next_agent_knows_whether_strangers_answered(witnessed: bool) -> None:  # noqa: FBT001 - a case
+    exit_ = Exit(Sensitivity(hold_down=1.0), before=State.SUSPECT, witnessed=witnessed)
+    exit_.answers.discard(Target.PUBLIC)
+    exit_.up().run(20.0)
+    assert exit_.verdict.state is (State.SUSPECT if witnessed else State.GOOD)
+    assert exit_.verdict.witnessed is witnessed
 
 
 def test_an_alarm_that_was_right_does_not_make_the_next_one_later() -> None:
