@@ -137,6 +137,28 @@ def hold(source: str, target: str, port: str) -> None:
             print(errno.errorcode.get(error.errno or 0, "silence"), end="")
 
 
+def complain(source: str, target: str, port: str) -> None:
+    """As `hold`, with an ICMP error about what the server said before it sends: that it came in pieces too late."""
+    with socket.create_connection((target, int(port)), SECONDS, (source, 0)) as connection:
+        connection.recv(100)
+        own = connection.getsockname()[1]
+        print("ready", flush=True)
+        sys.stdin.readline()
+        ends = socket.inet_aton(target) + socket.inet_aton(source)
+        about = struct.pack("!BBHHHBBH", 0x45, 0, 60, 0, 0, 64, 6, 0) + ends + struct.pack("!HHI", int(port), own, 1)
+        head = struct.pack("!BBHI", 11, 1, 0, 0)
+        total = sum(struct.unpack(f"!{len(head + about) // 2}H", head + about))
+        total = (total & 0xFFFF) + (total >> 16)
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+            raw.bind((source, 0))
+            raw.sendto(head[:2] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + head[4:] + about, (target, 0))
+        try:
+            connection.sendall(b"x")
+            print(connection.recv(100).decode(), end="")
+        except OSError as error:
+            print(errno.errorcode.get(error.errno or 0, "silence"), end="")
+
+
 def echo(source: str, target: str, port: str) -> None:
     """Ask by UDP, wait for a line, and ask from the same port again."""
     channel = open_udp(source)
@@ -216,6 +238,7 @@ if __name__ == "__main__":
         "exchange": exchange,
         "ask": ask,
         "connect": connect,
+        "complain": complain,
         "hold": hold,
         "echo": echo,
         "idle": idle,

@@ -363,6 +363,15 @@ def test_udp_leaves_a_suspect_exit_and_tcp_stays(fork: Fork) -> None:
         assert fork.exits["paris"].seen("before_client") > paris
 
 
+@pytest.mark.parametrize(("suspect", "answer"), [("paris", CLIENT), ("", "ECONNRESET")], ids=["suspect", "dead"])
+def test_an_error_of_a_clients_does_not_lead_its_connection_elsewhere(fork: Fork, suspect: str, answer: str) -> None:
+    fork.use("paris", "paris", "oslo")
+    with fork.client.begin("complain", CLIENT, INTERNET, PORT) as held:
+        fork.use("oslo", *filter(None, (suspect, "oslo")), suspect=suspect)
+        assert held.communicate("go on\n")[0] == answer
+    assert not fork.reached()["oslo"]
+
+
 def test_questions_of_the_agent_go_by_the_exit_that_they_are_about_if_it_is_up(fork: Fork) -> None:
     fork.use("paris", "paris", up=("oslo",))
     for name in ("paris", "oslo"):
