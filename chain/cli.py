@@ -109,7 +109,8 @@ def _failed(error: ChainError) -> int:
         typer.echo(f"\n{error.detail}", err=True)
     if "--json" in sys.argv[1:]:
         problems = [{"where": found.where, "what": found.what, "hint": found.hint} for found in error.problems]
-        _print_json({"error": {"code": int(error.code), "problems": problems}})
+        # On one line, as whatever else a command prints on lines of their own.
+        typer.echo(json.dumps({"error": {"code": int(error.code), "problems": problems}}, ensure_ascii=False))
     return int(error.code)
 
 
@@ -335,11 +336,11 @@ def drain(
     name: Annotated[str, typer.Argument(metavar="EXIT", autocompletion=_completer("exits"))],
     file: FileOption = None,
 ) -> None:
-    """Send nothing new by an exit, until `chain undrain`. Connections that it carries stay."""
+    """Send nothing new by an exit, nor through it, until `chain undrain`. Connections that it carries stay."""
     from chain.api import steer
 
     loaded, engine = _load_running(file)
-    _print_around(name, steer.drain(loaded, engine, name))
+    _print_around(loaded, name, steer.drain(loaded, engine, name))
 
 
 @app.command()
@@ -352,12 +353,16 @@ def undrain(
     from chain.api import steer
 
     loaded, engine = _load_running(file)
-    _print_around(name, steer.undrain(loaded, engine, name))
+    _print_around(loaded, name, steer.undrain(loaded, engine, name))
 
 
-def _print_around(name: str, found: dict[str, Any]) -> None:
-    """Say by which exits the clients of all groups that have this exit go now."""
-    _print(show.groups(found, [group["name"] for group in found["groups"] if name in group.get("exits", ())]))
+def _print_around(loaded: Loaded, name: str, found: dict[str, Any]) -> None:
+    """Say of this exit and those that run through it which are drained, and by which ones clients of theirs go now."""
+    from chain.topology import through
+
+    names = through(loaded.config, name)
+    _print(show.groups(found, [each["name"] for each in found["groups"] if not set(names).isdisjoint(each["exits"])]))
+    _print(show.drains(found, names))
 
 
 @app.command()

@@ -62,6 +62,9 @@ BUCKETS = 256  # that a group may have, at most
 MARK_GROUP_OF_BUCKET = 0xFFFFFF00  # the bits that all buckets of a group have in common
 
 
+BY_HAND = "by hand"  # why an exit is drained, of what was ordered
+
+
 @dataclass(frozen=True)
 class Client:
     name: str

@@ -6,6 +6,8 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from chain.contract import BY_HAND
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -70,6 +72,15 @@ def exits(found: Mapping[str, Any], before: Mapping[str, Any] | None = None, sec
     return [*table(header, rows, notes), *groups(found, remarkable)]
 
 
+def drains(found: Mapping[str, Any], names: Collection[str]) -> list[str]:
+    """Say of some exits why they are drained, or that they are not."""
+    by_name = {each["name"]: each for each in found["exits"]}
+    reasons = {name: by_name.get(name, {}).get("drained") for name in names}
+    return [
+        f"exit {name}: " + (f"drained: {', '.join(why)}" if why else "not drained") for name, why in reasons.items()
+    ]
+
+
 def groups(found: Mapping[str, Any], names: Collection[str]) -> list[str]:
     """Say of some groups which exits their clients use, and why, where that is by hand or there is none."""
     by_name = {each["name"]: each for each in found["exits"]}
@@ -89,7 +100,7 @@ def _way(group: Mapping[str, Any], exits: Mapping[str, Mapping[str, Any]]) -> st
         drained = [name for name, each in able.items() if each.get("drained")]
         if not drained:
             return "blocked, no exit is open" + (f"; {pinned} was chosen by hand" if pinned else "")
-        by_hand = [f"`chain undrain {name}`" for name in drained if "by hand" in exits[name]["drained"]]
+        by_hand = [f"`chain undrain {name}`" for name in drained if BY_HAND in exits[name]["drained"]]
         reasons = ", ".join(f"{name} ({', '.join(exits[name]['drained'])})" for name in drained)
         hint = f"; {' or '.join(by_hand)} lets clients out again" if by_hand else ""
         return f"blocked, all exits that could be used are drained: {reasons}{hint}"

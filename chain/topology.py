@@ -239,9 +239,10 @@ def build(
             }
         ),
         maintenance=tuple(
-            Maintenance(name, *time_of_week(text))
+            Maintenance(each, *time_of_week(text))
             for name, exit_config in sorted(config.exits.items())
             for text in exit_config.maintenance
+            for each in through(config, name)
         ),
         groups=groups,
         exits=tuple(
@@ -273,6 +274,11 @@ def line_of(config: Config, name: str) -> tuple[str, ...]:
     while via := config.exits[line[-1]].via:
         line.append(via)
     return tuple(line)
+
+
+def through(config: Config, name: str) -> tuple[str, ...]:
+    """Name an exit, and those that run through it: its fate is theirs."""
+    return name, *(each for each in config.exits if name in line_of(config, each)[1:])
 
 
 def alone(

@@ -186,18 +186,24 @@ class Failover:
         return self._pins.get(group)
 
     def needed(
-        self, now: float, cold: Collection[str], failing: Collection[str], awaited: Collection[str] = ()
+        self,
+        now: float,
+        cold: Collection[str],
+        failing: Collection[str],
+        awaited: Collection[str] = (),
+        leaving: Collection[str] = (),
     ) -> frozenset[str]:
         """Name the cold exits that have to be connected: those in use, and those that would be if they were.
 
         `failing`: those whose last attempt to connect failed. They go on trying, and what comes after them is needed
-        too. `awaited`: those that are given time to come up. What this says changes with events, and `BEAR` seconds
-        after one.
+        too. `awaited`: those that are given time to come up. `leaving`: those that will be drained soon. What this
+        says changes with events, and `BEAR` seconds after one.
         """
         found = {exit_ for exit_ in self._chosen.values() if exit_ in cold}
         for group, count in self._buckets.items():
-            ready = {exit_ for exit_ in self._exits[group] if exit_ in awaited or self._can_be_relied_on(exit_, now)}
-            resting = [exit_ for exit_ in self._exits[group] if exit_ in cold and not self._drains[exit_]]
+            exits = [exit_ for exit_ in self._exits[group] if exit_ not in leaving]
+            ready = {exit_ for exit_ in exits if exit_ in awaited or self._can_be_relied_on(exit_, now)}
+            resting = [exit_ for exit_ in exits if exit_ in cold and not self._drains[exit_]]
             ready.update(exit_ for exit_ in resting if exit_ not in failing)
             found.update(exit_ for exit_ in resting if exit_ == self._pins.get(group))
             for exit_ in resting:

@@ -20,7 +20,7 @@ from chain.agent.placement import Placement
 from chain.agent.standby import Standby
 from chain.agent.verdict import State
 from chain.agent.watch import Watch
-from chain.contract import MEMORY_DIR
+from chain.contract import BY_HAND, MEMORY_DIR
 from chain.node import lock
 from chain.node.supervise import log
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 WITNESSES = Path(MEMORY_DIR, "witnesses.json")
 WITNESSES_SECONDS = 5.0  # between two looks at whether they are still the same
+AHEAD_SECONDS = 60.0  # before maintenance, in which a cold exit has time to come up
 LONGEST_WAIT = 10.0  # seconds; maintenance begins that much later at most
 COUNT_INTERVAL = 0.02  # seconds: one look takes a tenth of a millisecond for ten exits, a whole one for a hundred
 
@@ -61,6 +62,7 @@ class Judge:
         self._witnessed_at = -math.inf
         self._placement = Placement()
         self._drained: set[Drained] = set()  # for maintenance, at present
+        self._drains_told: Mapping[str, str] = {}  # by exit, why
         self._woken = asyncio.Event()
         self._endings = Endings(lambda name: name in self._now.opened)
         self._steering = steering.remembered()
@@ -98,6 +100,7 @@ class Judge:
             self._blocked_since = {name: at for name, at in self._blocked_since.items() if name in names}
             orders += [*self._drained, *self._steered(state)]
         if first:
+            self._drains_told = dict.fromkeys(self._steering.drains, BY_HAND)
             self._placement = Placement.found(state, groups_before, before.chosen)
         self._placement = self._placement.towards(Placement.of(state, self.buckets))
         self._standby.begin(time.monotonic())
@@ -194,6 +197,7 @@ class Judge:
         for news in events:
             self._tell_of(news)
         switch = self._failover.handle(time.monotonic(), *events, *orders, *self._maintenance())
+        self._tell_drains()
         if switch is None and (anew or self._suspects() != self._suspected or self._heard_up() != self._up):
             switch = replace(self._now, moves=(), died=())
         if switch is not None and first:  # those too that died while there was no agent
@@ -224,6 +228,8 @@ class Judge:
         """Have cold exits know whether they are needed."""
         cold = {name for name, watch in self._watches.items() if watch.exit.cold}
         dead = {name for name in self._heard_up() if self._watches[name].state is State.DEAD} if cold else set()
+        if cold:
+            self._standby.announced({each.exit for each in self._windows(time.time() + AHEAD_SECONDS)})
         needed = self._standby.news(time.monotonic(), self._failover, self._watches, cold, dead)
         if needed is not None:
             tell_needed(needed)
@@ -232,25 +238,36 @@ class Judge:
 
     def _maintenance(self) -> list[Drained | Undrained]:
         """Give the drains that begin now, and those that end."""
-        if self._state is None:
-            return []
-        now = time.gmtime()
-        wanted = maintenance.in_force(self._state.maintenance, now.tm_wday, now.tm_hour * 60 + now.tm_min)
+        wanted = self._windows(time.time())
         begun, over = wanted - self._drained, self._drained - wanted
         self._drained = wanted
-        for each, verb in (*((one, "drain") for one in begun), *((one, "undrain") for one in over)):
-            tell(verb, exit=each.exit, cause=each.reason)
         return [*begun, *(Undrained(each.exit, each.reason) for each in over)]
+
+    def _windows(self, at: float) -> set[Drained]:
+        """Give the drains for maintenance at that time of the calendar."""
+        then = time.gmtime(at)
+        windows = () if self._state is None else self._state.maintenance
+        return maintenance.in_force(windows, then.tm_wday, then.tm_hour * 60 + then.tm_min)
+
+    def _tell_drains(self) -> None:
+        """Tell which exits are drained now and were not, for whatever reason, and the other way round."""
+        before, now = self._drains_told, {name: ", ".join(why) for name, why in self._failover.drained().items()}
+        self._drains_told = now
+        for name in now.keys() - before.keys():
+            tell("drain", exit=name, cause=now[name])
+        for name in before.keys() - now.keys():
+            tell("undrain", exit=name, cause=before[name])
 
     def steer(self, question: Mapping[str, Any]) -> None:
         """Follow an order. Raises ValueError where there is no such exit or group."""
         order = steering.ordered(question, self._failover, self._watches)
         if self._steering.note(order):
             steering.remember(self._steering)
-            chosen = {key: value for key, value in question.items() if key in ("group", "exit")}
-            tell(question["verb"], **chosen, cause=steering.BY_HAND)
+            if question["verb"] == "switch":
+                tell("switch", group=question["group"], exit=question["exit"], cause=BY_HAND)
         # Even if it was so already: a group without a pin goes back to what is preferred, without waiting.
         switch = self._failover.handle(time.monotonic(), order)
+        self._tell_drains()
         if switch is not None:
             self._switch(switch)
         self._standby.look_again()

@@ -20,6 +20,7 @@ class Standby:
         self._been_up: set[str] = set()
         self._failing: set[str] = set()
         self._heard: set[str] = set()
+        self._leaving: frozenset[str] = frozenset()
         self._said: frozenset[str] | None = None
         self._wake = -math.inf
 
@@ -38,8 +39,17 @@ class Standby:
             self._been_up.add(exit_)
         self._wake = -math.inf
 
+    def announced(self, leaving: Collection[str]) -> None:
+        """Take note of who will be drained soon: another is to be up by then."""
+        self._leaving = frozenset(leaving)
+
     def news(
-        self, now: float, failover: Failover, exits: Collection[str], cold: Collection[str], dead: Collection[str]
+        self,
+        now: float,
+        failover: Failover,
+        exits: Collection[str],
+        cold: Collection[str],
+        dead: Collection[str],
     ) -> frozenset[str] | None:
         """Name the cold exits that are needed, if they are others than at the last time.
 
@@ -53,7 +63,7 @@ class Standby:
             awaited = set(exits) - failing - self._been_up
         else:
             failing = failing.union(set(cold) - self._heard)  # who has said nothing by now won't dial
-        needed = failover.needed(now, cold, failing, awaited)
+        needed = failover.needed(now, cold, failing, awaited, self._leaving)
         if needed == self._said:
             return None
         self._said = needed

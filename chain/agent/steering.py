@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from chain.agent import choice, memory
 from chain.agent.failover import Drained, Pinned, Undrained
-from chain.contract import MEMORY_DIR
+from chain.contract import BY_HAND, MEMORY_DIR
 from chain.node.supervise import log
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from chain.contract import DesiredState
 
 VERBS = ("switch", "drain", "undrain")
-BY_HAND = "by hand"
 FILE = Path(MEMORY_DIR, "steering.json")
 
 

@@ -24,7 +24,7 @@ from chain.api.deliver import Command, FailedError, Webhook, is_program
 from chain.api.load import problems_with_webhooks
 from chain.api.preflight import check_owner
 from chain.api.project import make_folder, write_atomic
-from chain.api.steer import Place, listen
+from chain.api.steer import Place, bearing_with_engine, listen
 from chain.contract import printable
 from chain.errors import ChainError, ExitCode, Problem
 
@@ -53,7 +53,8 @@ def run(loaded: Loaded, engine: Engine, progress: Progress) -> None:
     Raises ChainError: CONFIG when there is no hook, or one that can't work.
     """
     check(loaded)
-    check_owner(loaded, engine)
+    with bearing_with_engine():  # one that is away is waited for below, where the same is looked at again
+        check_owner(loaded, engine)
     with alone(loaded.project):
         places = Places(loaded.project.run / PLACES_FILE, progress)
         workers = [
@@ -100,7 +101,11 @@ def alone(project: Project) -> Iterator[None]:
     The lock is of the folder, and ends with the process; the one that changes files is of the folder above.
     """
     make_folder(project.run, 0o700)
-    folder = os.open(project.run, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        folder = os.open(project.run, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        hint = "run `chain hooks` as the user who runs `chain up`, or give the folder to this one"
+        raise ChainError(Problem(str(project.run), error.strerror or str(error), hint), ExitCode.CONFIG) from None
     try:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -179,7 +184,7 @@ class Worker:
         self._target, self._chain, self._say = target, chain, progress.note
         self._events = frozenset(hook.events)
         self._places, self._key = places, identity(hook)
-        self._taken = places.of(self._key)
+        self._taken = self._noted = places.of(self._key)
         self._waiting: queue.Queue[tuple[Place, Mapping[str, Any]] | None] = queue.Queue(MOST_WAITING)
         self._dropped = self._owned_up = (
             0  # how many, and of how many it was said; each is one thread's alone to change
@@ -193,12 +198,16 @@ class Worker:
     def take(self, told: Told) -> None:
         """Put what is new, and of its kind, into the queue; never waits. The oldest give way where it is full."""
         if self._taken is None:  # a new hook, which past events are not for
-            self._taken = told.end
+            self._taken = self._noted = told.end
             self._places.put(self._key, told.end)
         for place, event in told.beyond(self._taken):
             self._taken = place
             if event.get("event") in self._events:
                 self._put((place, event))
+        # Also past what is not for it: it is not to hear of that if it asks for more one day.
+        if self._taken != self._noted and not self._waiting.unfinished_tasks:
+            self._noted = self._taken
+            self._places.put(self._key, self._taken)
 
     def _put(self, item: tuple[Place, Mapping[str, Any]] | None) -> None:
         while True:
@@ -207,6 +216,7 @@ class Worker:
             except queue.Full:
                 with contextlib.suppress(queue.Empty):
                     self._waiting.get_nowait()
+                    self._waiting.task_done()
                     self._dropped += 1
             else:
                 return
@@ -238,6 +248,7 @@ class Worker:
             place, event = item
             if self._handed_over(event):
                 self._places.put(self._key, place)
+            self._waiting.task_done()
 
     def _handed_over(self, event: Mapping[str, Any]) -> bool:
         """Hand one event over, or drop it in the end. False: it was to end before that."""

@@ -11,6 +11,7 @@ from chain.api.exits import config_of
 from chain.api.preflight import check_owner
 from chain.engine.connection import lost
 from chain.errors import ChainError, ExitCode, Problem
+from chain.topology import through
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -66,17 +67,24 @@ def switch(loaded: Loaded, engine: Engine, group: str, exit_: str | None) -> dic
 
 
 def drain(loaded: Loaded, engine: Engine, exit_: str) -> dict[str, Any]:
-    """Send nothing new by an exit, until told otherwise; connections that it carries stay. As `switch`."""
-    config_of(loaded.config, exit_)
-    check_owner(loaded, engine)
-    return _ordered(loaded, engine, "drain", exit_)
+    """Send nothing new by an exit, nor by those that run through it, until told otherwise. As `switch`.
+
+    Connections that it carries stay.
+    """
+    return _ordered_around(loaded, engine, "drain", exit_)
 
 
 def undrain(loaded: Loaded, engine: Engine, exit_: str) -> dict[str, Any]:
-    """Let a drained exit be used again. As `switch`."""
+    """Let a drained exit be used again, and those that run through it. As `switch`."""
+    return _ordered_around(loaded, engine, "undrain", exit_)
+
+
+def _ordered_around(loaded: Loaded, engine: Engine, verb: str, exit_: str) -> dict[str, Any]:
     config_of(loaded.config, exit_)
     check_owner(loaded, engine)
-    return _ordered(loaded, engine, "undrain", exit_)
+    for name in through(loaded.config, exit_):
+        engine.ask_entry(loaded.topology.name, verb, name)
+    return engine.ask_entry(loaded.topology.name, "status")
 
 
 def events(loaded: Loaded, engine: Engine, progress: Progress, *, follow: bool) -> Iterator[dict[str, Any]]:
@@ -105,7 +113,7 @@ def listen(
     """
     wait, away = FIRST_PAUSE, False
     while True:
-        with _bearing_with_engine(), contextlib.closing(engine.follow_entry(loaded.topology.name)) as answers:
+        with bearing_with_engine(), contextlib.closing(engine.follow_entry(loaded.topology.name)) as answers:
             check_owner(loaded, engine)
             for answer in answers:
                 if told := _told(answer):
@@ -121,7 +129,7 @@ def listen(
 
 
 @contextlib.contextmanager
-def _bearing_with_engine() -> Iterator[None]:
+def bearing_with_engine() -> Iterator[None]:
     """Go on after what an engine does that ends, starts, or is not there yet."""
     try:
         yield

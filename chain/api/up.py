@@ -14,15 +14,16 @@ from chain.api.clients import ensure_entry_key, missing_keys
 from chain.api.down import end_tests, running_tests
 from chain.api.preflight import HostTrial, check_folder, check_host, check_listed, check_owner, together
 from chain.api.project import changing, is_there, make_folder, write_atomic
-from chain.contract import LINE_LIMIT
+from chain.contract import BY_HAND, LINE_LIMIT
 from chain.engine import images
 from chain.errors import ChainError, ExitCode, Problem
 from chain.plan import AWAY, Observed, Step, made_anew, plan
 from chain.render import COMPOSE_FILE
 from chain.secret import read_regular
+from chain.topology import DEFAULT_GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from chain.api.load import Loaded
@@ -249,8 +250,12 @@ def hint_for(words: str) -> str:
 
 
 def wait(loaded: Loaded, engine: Engine, progress: Progress, seconds: float) -> dict[str, Any]:
-    """Wait until every group has an open exit, and a little longer for the rest. Raises ChainError (NOT_UP)."""
+    """Wait until every group with clients has an open exit, and a little longer for the rest.
+
+    Raises ChainError (NOT_UP).
+    """
     name = loaded.topology.name
+    groups = frozenset(client.group for client in loaded.topology.state.clients) or {DEFAULT_GROUP}
     status: dict[str, Any] | None = None
     broken: list[ContainerState] = []
     patience: float | None = None
@@ -264,7 +269,7 @@ def wait(loaded: Loaded, engine: Engine, progress: Progress, seconds: float) -> 
                 continue
         if status:
             progress.detail(", ".join(f"{exit_['name']} {exit_['state']}" for exit_ in status["exits"]))
-            if _carries(status):
+            if _carries(status, groups):
                 if all(exit_["open"] or exit_["state"] == "resting" for exit_ in status["exits"]):
                     return status
                 patience = patience or time.monotonic() + STRAGGLER_SECONDS
@@ -272,7 +277,7 @@ def wait(loaded: Loaded, engine: Engine, progress: Progress, seconds: float) -> 
                     return status
         if broken := unstable(engine.containers(name), restarts):
             break
-    if status and status["generation"] == generation and _carries(status) and not broken:
+    if status and status["generation"] == generation and _carries(status, groups) and not broken:
         return status  # there was no time to wait for the stragglers, who are no more than a warning
     raise _not_up(name, engine, status, broken)
 
@@ -297,8 +302,17 @@ def unstable(states: Iterable[ContainerState], restarts: Mapping[str, int]) -> l
     ]
 
 
-def _carries(status: dict[str, Any]) -> bool:
-    return all(group["exit"] for group in status["groups"])
+def _carries(status: dict[str, Any], groups: Collection[str]) -> bool:
+    """Tell whether clients of these groups get out, or are kept in because that was asked for."""
+    return all(
+        group["exit"] or drained(group, status["exits"]) for group in status["groups"] if group["name"] in groups
+    )
+
+
+def drained(group: Mapping[str, Any], exits: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Give why a group's exits are drained, where all that could be used are; else nothing."""
+    able = [each for each in exits if each["name"] in group["exits"] and (each["open"] or each["state"] == "resting")]
+    return {each["name"]: each["drained"] for each in able} if all(each["drained"] for each in able) else {}
 
 
 def _not_up(name: str, engine: Engine, status: dict[str, Any] | None, broken: list[ContainerState]) -> ChainError:
@@ -334,13 +348,25 @@ def last_words(name: str, engine: Engine, services: Iterable[str]) -> str:
 
 
 def stragglers(status: dict[str, Any]) -> list[Problem]:
-    """Say which exits are not open, and why, and of which that are there is something to say."""
+    """Say which exits are not open, and why, of which that are there is something to say, and who is blocked."""
     warned = [
         Problem(f"exit {exit_['name']}", exit_["warning"], exit_["advice"])
         for exit_ in status["exits"]
         if exit_["open"] and exit_.get("warning")
     ]
-    return [*(problem for problem, _ in _closed(status)), *warned]
+    return [*(problem for problem, _ in _closed(status)), *warned, *_blocked(status)]
+
+
+def _blocked(status: dict[str, Any]) -> Iterator[Problem]:
+    for group in status["groups"]:
+        if not group["exit"] and (reasons := drained(group, status["exits"])):
+            told = "; ".join(f"{name}: {', '.join(why)}" for name, why in reasons.items())
+            by_hand = [f"`chain undrain {name}`" for name, why in reasons.items() if BY_HAND in why]
+            yield Problem(
+                f"group {group['name']}",
+                f"its clients are blocked, for all exits that could be used are drained ({told})",
+                f"{' or '.join(by_hand)} lets them out again" if by_hand else "they are let out when that is over",
+            )
 
 
 def _closed(status: dict[str, Any] | None) -> list[tuple[Problem, str]]:

@@ -195,7 +195,9 @@ class Engine:
     def containers(self, chain: str) -> list[ContainerState]:
         """List the containers of one chain, whatever started them."""
         found = []
-        for item in self.sdk.containers.list(all=True, filters={"label": f"{LABEL_CHAIN}={chain}"}):
+        for item in self.sdk.containers.list(
+            all=True, ignore_removed=True, filters={"label": f"{LABEL_CHAIN}={chain}"}
+        ):
             with contextlib.suppress(Exception):  # removed between the listing and the look at it
                 found.append(_state(item))
         return sorted(found, key=lambda state: state.service)
@@ -209,7 +211,7 @@ class Engine:
         return self._running(f"{LABEL_CHAIN}={chain}", f"{LABEL_EXIT}={name}")
 
     def _running(self, *labels: str) -> Container | None:
-        found = self.sdk.containers.list(filters={"label": list(labels), "status": "running"})
+        found = self.sdk.containers.list(ignore_removed=True, filters={"label": list(labels), "status": "running"})
         return found[0] if found else None
 
     def ask_entry(self, chain: str, verb: str, *arguments: str) -> dict[str, Any]:
@@ -399,18 +401,24 @@ class Engine:
     def projects_in(self, folder: str) -> set[str]:
         """Name the Compose projects whose chain was started from this folder."""
         filters = {"label": [f"{LABEL_FOLDER}={folder}", LABEL_CHAIN]}
-        return {item.labels[LABEL_PROJECT] for item in self.sdk.containers.list(all=True, filters=filters)}
+        return {
+            item.labels[LABEL_PROJECT]
+            for item in self.sdk.containers.list(all=True, ignore_removed=True, filters=filters)
+        }
 
     def folders_of(self, project: str) -> set[str]:
         """Name the folders that a Compose project's containers were started from, where they say so."""
         filters = {"label": f"{LABEL_PROJECT}={project}"}
-        found = self.sdk.containers.list(all=True, filters=filters)
+        found = self.sdk.containers.list(all=True, ignore_removed=True, filters=filters)
         return {item.labels.get(LABEL_FOLDER, "") for item in found} - {""}
 
     def leftovers(self, project: str) -> list[str]:
         """List what still carries a Compose project's label."""
         filters = {"label": f"{LABEL_PROJECT}={project}"}
-        containers = [f"container {item.name}" for item in self.sdk.containers.list(all=True, filters=filters)]
+        containers = [
+            f"container {item.name}"
+            for item in self.sdk.containers.list(all=True, ignore_removed=True, filters=filters)
+        ]
         networks = [f"network {item.name}" for item in self.sdk.networks.list(filters=filters)]
         volumes = [f"volume {item.name}" for item in self.sdk.volumes.list(filters=filters)]
         return containers + networks + volumes

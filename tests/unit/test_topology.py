@@ -289,6 +289,11 @@ def test_an_exit_through_another_has_the_link_to_that_one_as_its_uplink(built: C
     assert paris.uplink.link is None
 
 
+def test_who_runs_through_an_exit_shares_its_maintenance(built: Callable[[str], Topology]) -> None:
+    found = built(HOPS.replace("oslo: {", 'oslo: {maintenance: ["03:00-04:30"], ')).state.maintenance
+    assert [window.exit for window in found] == ["oslo", "bern"]
+
+
 def test_what_fits_is_computed_from_the_outside_in(built: Callable[[str], Topology]) -> None:
     bern, oslo, paris = (exit_.settings for exit_ in built(HOPS).exits)
     assert (paris.mtu, oslo.mtu) == (1420, 1360)

@@ -540,6 +540,14 @@ def test_a_suspect_exit_is_borne_with_for_a_moment() -> None:
     assert machine.needed(20, {"b"}, ()) == set()
 
 
+def test_a_cold_exit_is_dialled_before_the_one_it_stands_in_for_is_drained() -> None:
+    machine = Failover([failover("g", "a", "b", "c")])
+    machine.handle(0, *good("a"))
+    assert machine.needed(0, {"b", "c"}, ()) == set()
+    assert machine.needed(0, {"b", "c"}, (), leaving={"a"}) == {"b"}
+    assert machine.needed(0, {"b", "c"}, (), leaving={"a", "b"}) == {"c"}
+
+
 def test_what_is_done_by_hand_decides_whether_a_cold_exit_is_needed() -> None:
     machine = Failover([failover("g", "a", "b")])
     machine.handle(0, *good("a"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from chain.agent import choice, datapath, steering
 from chain.agent import judge as judges
 from chain.agent.datapath import Datapath
-from chain.agent.failover import Judged
+from chain.agent.failover import Drained, Judged
 from chain.agent.judge import Judge
 from chain.agent.verdict import State
 from chain.contract import MARK_GROUP, Client, Group, Member
@@ -104,6 +104,33 @@ def test_an_order_is_remembered_for_the_next_agent(
     another = Judge(Datapath(Kernel))
     another.take_over(built(TEXT).state, {}, {}, {})
     assert another.status()["groups"][0]["pinned"] == "oslo"
+
+
+def test_drains_are_told_when_the_first_reason_comes_and_the_last_one_goes(
+    judge: Judge, built: Callable[[str], Topology], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge._endings, "begin", lambda *_: None)
+    state, links = built(TEXT).state, {"paris": "eth1"}
+    judge.take_over(state, links, {}, {})
+    capsys.readouterr()
+    windows: set[Drained] = set()
+    monkeypatch.setattr(judge, "_windows", lambda _: set(windows))
+    judge.steer({"verb": "drain", "exit": "paris"})
+    for reasons in ({"a"}, {"b"}, {"b", "c"}, set[str]()):
+        windows = {Drained("paris", reason) for reason in reasons}
+        judge._review()
+    judge.steer({"verb": "undrain", "exit": "paris"})
+    told = [(each["event"], each["cause"]) for each in events(capsys.readouterr().out)]
+    assert told == [("drain", "by hand"), ("undrain", "by hand")]
+    windows = {Drained("paris", "a")}
+    judge._review()
+    judge.take_over(replace(state, generation="2"), links, {}, {})
+    windows = {Drained("paris", "b")}
+    judge._review()
+    windows = set()
+    judge._review()
+    told = [(each["event"], each["cause"]) for each in events(capsys.readouterr().out)]
+    assert told == [("drain", "a"), ("undrain", "b")]
 
 
 def events(said: str) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ import pytest
 
 from chain.agent import choice
 from chain.agent.failover import Drained, Failover, Pinned, Undrained
-from chain.agent.steering import BY_HAND, Steering, ordered
+from chain.agent.steering import Steering, ordered
+from chain.contract import BY_HAND
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -119,6 +120,17 @@ def test_only_what_a_hook_asks_for_is_handed_to_it(project: Project, engine: Scr
     assert numbers(server) == [7, 9]
 
 
+def test_what_a_hook_did_not_ask_for_is_not_handed_to_it_when_it_asks_for_more(
+    project: Project, engine: ScriptedEngine
+) -> None:
+    with receiving(200) as server:
+        configure(project, posting("one", "move"), one=server.address)
+        follow(project, engine, [told(5), told(5, 6, event="exit"), told(5, 7, event="drain")])
+        configure(project, posting("one", "move", "exit", "drain"))
+        follow(project, engine, until(lambda: server.wait_for(1), told(5, 6, event="exit"), told(5, 7, 8)))
+    assert numbers(server) == [8]
+
+
 def test_one_that_hangs_holds_up_no_other(project: Project, engine: ScriptedEngine) -> None:
     pipe = project.root / "seen"
     os.mkfifo(pipe)
@@ -227,6 +239,16 @@ def test_hooks_that_can_not_work_are_refused_at_once(project: Project, engine: S
         "hook 1 (command): there is no such program to run",
     ]
     assert not project.run.exists()
+
+
+def test_a_folder_of_somebody_elses_is_said(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")  # root, as tests may be run, is refused nothing
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(ChainError, match="Permission denied") as error, hooks.alone(project):
+        pass
+    assert error.value.code is ExitCode.CONFIG
 
 
 def test_two_processes_do_not_run_the_same_hooks(project: Project) -> None:

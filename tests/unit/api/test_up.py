@@ -44,15 +44,22 @@ def test_composes_errors_that_people_meet_have_a_hint(words: str, hint: str) -> 
     assert hint in hint_for(words)
 
 
-def status(**exits: str) -> dict[str, Any]:
-    """Give a status; each exit by its state, and the first one that is up for all clients."""
+def status(*drained: str, **exits: str) -> dict[str, Any]:
+    """Give a status; each exit by its state, and the first one that is up and not drained for all clients."""
+    usable = (name for name, state in exits.items() if state == "up" and name not in drained)
     return {
         "generation": "1",
         "exits": [
-            {"name": name, "state": state, "cause": f"why {name}", "open": state == "up"}
+            {
+                "name": name,
+                "state": state,
+                "cause": f"why {name}",
+                "open": state == "up",
+                "drained": ["by hand"] if name in drained else [],
+            }
             for name, state in exits.items()
         ],
-        "groups": [{"name": "default", "exit": next((name for name in exits if exits[name] == "up"), None)}],
+        "groups": [{"name": "default", "exit": next(usable, None), "exits": list(exits)}],
     }
 
 
@@ -76,6 +83,26 @@ def test_what_to_try_stands_where_it_is_known_and_warnings_are_told_too() -> Non
 def test_it_waits_until_all_exits_are_open(project: Project, engine: ScriptedEngine) -> None:
     engine.statuses = [None, status(paris="locked"), status(paris="dialling"), status(paris="up")]
     assert wait(load_first(project, engine), engine, Silent(), SECONDS) == status(paris="up")
+
+
+def test_who_is_blocked_by_order_is_not_waited_for_and_it_is_said(project: Project, engine: ScriptedEngine) -> None:
+    found = status("paris", paris="up")
+    engine.statuses = [found]
+    assert wait(load_first(project, engine), engine, Silent(), SECONDS) == found
+    (problem,) = stragglers(found)
+    assert "paris: by hand" in problem.what
+    assert "`chain undrain paris`" in problem.hint
+    assert [each.where for each in stragglers(status("paris", paris="up", oslo="down"))] == [
+        "exit oslo",
+        "group default",
+    ]
+
+
+def test_a_group_without_clients_is_not_waited_for(project: Project, engine: ScriptedEngine) -> None:
+    found = status(paris="up")
+    found["groups"].append({"name": "spare", "exit": None, "exits": ["paris"]})
+    engine.statuses = [found]
+    assert wait(load_first(project, engine), engine, Silent(), SECONDS) == found
 
 
 def test_it_does_not_wait_for_a_straggler_for_ever(
