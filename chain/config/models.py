@@ -327,12 +327,13 @@ class GroupConfig(Model):
     )
     sticky: Literal["client", "flow"] = Field(
         default="client",
-        description="With balance: client, all of a client's traffic goes by one exit; flow, each connection by any.",
+        description="With balance: client, all of a client's traffic goes by one exit; flow, each connection by any."
+        " Inside another group, that one's counts.",
     )
     fail_back: FailBack = Field(
         default="when-better",
         description="When a better exit is used again: when-better, as soon as it is good; a time such as 60s, once it"
-        " has been good for so long; never, not before the present one fails.",
+        " has been good for so long; never, not before the present one fails. Inside another group, that one's counts.",
     )
 
     @model_validator(mode="after")
