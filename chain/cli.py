@@ -256,7 +256,16 @@ def status(
 
     loaded, engine = _load_running(file)
     if watch:
-        _watch_status(lambda: look(loaded, engine), as_json=as_json)
+        seen = _version_of(loaded)
+
+        def anew() -> dict[str, Any]:
+            nonlocal loaded, seen
+            if seen != _version_of(loaded):
+                loaded, _ = _load_running(file)
+                seen = _version_of(loaded)
+            return look(loaded, engine)
+
+        _watch_status(anew, as_json=as_json)
         return
     found = look(loaded, engine)
     if as_json:
@@ -266,6 +275,15 @@ def status(
         _warn(kept_out(found) if found["running"] else ())
     if not found["running"]:
         raise typer.Exit(int(ExitCode.NOT_RUNNING))
+
+
+def _version_of(loaded: Loaded) -> tuple[int, int] | None:
+    """Tell one version of chain.yaml from another, without reading it."""
+    try:
+        found = loaded.project.file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
 
 
 def _status_lines(found: dict[str, Any], before: dict[str, Any] | None = None, seconds: float = 0.0) -> list[str]:

@@ -176,6 +176,27 @@ def test_orders_are_taken_while_chain_yaml_is_half_edited(quick: Chain) -> None:
     assert quick.status()["wanted"] is not None
 
 
+def test_who_watches_sees_what_becomes_of_chain_yaml(quick: Chain) -> None:
+    text = quick.file.read_text()
+    process = quick.start("status", "--watch", "--json")
+
+    def shown(*, wanted: bool) -> bool:
+        """Read what it shows until chain.yaml is what is in force, or can't be used."""
+        found = (json.loads(line) for line in process.stdout or () if line.startswith("{"))  # among warnings
+        return any((status["wanted"] is not None) is wanted for status in found)
+
+    try:
+        assert shown(wanted=True)
+        quick.file.write_text(f"{text}exits: [")
+        assert shown(wanted=False)
+        quick.file.write_text(text)
+        assert shown(wanted=True)
+    finally:
+        quick.file.write_text(text)
+        process.terminate()
+        process.communicate(timeout=60)
+
+
 @contextmanager
 def listening(chain: Chain) -> Iterator[None]:
     """Run the chain's hooks meanwhile."""
