@@ -260,9 +260,10 @@ def status(
 
         def anew() -> dict[str, Any]:
             nonlocal loaded, seen
-            if seen != _version_of(loaded):
+            version = _version_of(loaded)
+            if version not in (None, seen):  # without one it is being written
                 loaded, _ = _load_running(file)
-                seen = _version_of(loaded)
+                seen = version
             return look(loaded, engine)
 
         _watch_status(anew, as_json=as_json)

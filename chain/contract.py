@@ -17,7 +17,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-CONTRACT = 4
+CONTRACT = 5
 
 T = TypeVar("T")
 _JSON_NAMES = {
@@ -118,6 +118,8 @@ class ExitLink:
     table: int
     link: Link
     cold: bool = False  # it is connected only while it is needed
+    via: str = ""  # the exit that it runs through
+    identity: str = ""  # another one, where another provider's may be behind the name
 
 
 @dataclass(frozen=True)

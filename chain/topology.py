@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, Any
@@ -239,10 +240,9 @@ def build(
             }
         ),
         maintenance=tuple(
-            Maintenance(each, *time_of_week(text))
+            Maintenance(name, *time_of_week(text))
             for name, exit_config in sorted(config.exits.items())
             for text in exit_config.maintenance
-            for each in through(config, name)
         ),
         groups=groups,
         exits=tuple(
@@ -253,6 +253,8 @@ def build(
                 table=TABLE_EXIT + exit_.slot,
                 link=exit_.settings.link,
                 cold=exit_.settings.cold,
+                via=config.exits[exit_.name].via or "",
+                identity=_identity(config.exits[exit_.name]),
             )
             for exit_ in exits
         ),
@@ -306,6 +308,12 @@ def alone(
 
 def _slot(pool: IPv4Network, slot: int) -> IPv4Network:
     return IPv4Network((int(pool.network_address) + slot * SLOT_SIZE, 32 - (SLOT_SIZE - 1).bit_length()))
+
+
+def _identity(config: ExitConfig) -> str:
+    """Give a hash of what leads to a provider, and who it is."""
+    found = config.model_dump(mode="json", exclude={"maintenance", "mtu", "standby"})
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _port_inside(published: int) -> int:

@@ -201,10 +201,11 @@ class Failover:
         """
         found = {exit_ for exit_ in self._chosen.values() if exit_ in cold}
         for group, count in self._buckets.items():
-            exits = [exit_ for exit_ in self._exits[group] if exit_ not in leaving]
+            exits = self._exits[group]
             ready = {exit_ for exit_ in exits if exit_ in awaited or self._can_be_relied_on(exit_, now)}
             resting = [exit_ for exit_ in exits if exit_ in cold and not self._drains[exit_]]
             ready.update(exit_ for exit_ in resting if exit_ not in failing)
+            ready.difference_update(leaving)  # it may still serve for a moment, but is not to be relied on
             found.update(exit_ for exit_ in resting if exit_ == self._pins.get(group))
             for exit_ in resting:
                 usable = ready | {exit_}
@@ -252,7 +253,8 @@ class Failover:
                 if due > now >= self._settled_at.get((group, bucket), -math.inf) and group not in at_once:
                     self.wake = min(self.wake, due)
                     continue
-                cause = self._cause(now, group, present, target, at_once.get(group))
+                by_hand = at_once.get(group) or self._by_hand(group, bucket, target, left)
+                cause = self._cause(now, group, present, target, by_hand)
                 moved[group, present, target, cause].append(bucket)
                 if target is None:
                     del self._chosen[group, bucket]
@@ -280,23 +282,34 @@ class Failover:
 
         The usable ones are all good, or all suspect.
         """
-        best = self._pick(group, (bucket + 0.5) / self._buckets[group], usable)
+        best = self._pick(group, self._place(group, bucket), usable)
         if present not in usable or best is None:
             return best, -math.inf
         if best not in self._good_since:  # suspects are not exchanged for each other
             return present, -math.inf
-        by_hand = any(best == self._pins.get(each) for each in self._within(group))
+        by_hand = self._by_hand(group, bucket, best, usable)
         return best, -math.inf if by_hand else self._good_since[best] + self._groups[group].fail_back
 
-    def _pick(self, name: str, place: float, usable: Collection[str]) -> str | None:
-        """Go down to the usable exit at a place between 0 and 1 of a group."""
+    def _place(self, group: str, bucket: int) -> float:
+        return (bucket + 0.5) / self._buckets[group]
+
+    def _by_hand(self, group: str, bucket: int, target: str | None, usable: Collection[str]) -> str | None:
+        """Say so where a bucket goes to an exit because that was chosen by hand, for its group or one inside it."""
+        pinned = target is not None and target == self._pins.get(group)
+        if pinned or target != self._pick(group, self._place(group, bucket), usable, pinned=False):
+            return f"exit {target} was chosen by hand, and is good"
+        return None
+
+    def _pick(self, name: str, place: float, usable: Collection[str], *, pinned: bool = True) -> str | None:
+        """Go down to the usable exit at a place between 0 and 1 of a group. `pinned`: as far as none is by hand."""
         group = self._groups.get(name)
         if group is None:
             return name if name in usable else None
-        if (pin := self._pins.get(name)) in usable:
+        if pinned and (pin := self._pins.get(name)) in usable:
             return pin
         if group.policy is Policy.FAILOVER:
-            return next((found for member in group.members if (found := self._pick(member.name, place, usable))), None)
+            found = (self._pick(member.name, place, usable, pinned=pinned) for member in group.members)
+            return next(filter(None, found), None)
         if not any(exit_ in usable for exit_ in self._exits[name]):
             return None
         left, total = list(group.members), sum(member.weight for member in group.members)
@@ -307,8 +320,8 @@ class Failover:
                     break
                 place -= member.weight
             place /= member.weight
-            if found := self._pick(member.name, place, usable):
-                return found
+            if one := self._pick(member.name, place, usable, pinned=pinned):
+                return one
             left.remove(member)  # its share is spread over the others, by their weights
             total -= member.weight
         return None
@@ -324,8 +337,6 @@ class Failover:
             return f"exit {target} is {self._state(target or '')}"
         if at_once is not None:
             return at_once
-        if any(target == self._pins.get(each) for each in self._within(group)):
-            return f"exit {target} was chosen by hand, and is good"
         wait = self._groups[group].fail_back
         waited = 0 < wait <= now - self._good_since.get(target or "", now)
         return f"exit {target} is preferred" + (f", and has been good for {wait:g} s" if waited else ", and good")

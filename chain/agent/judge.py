@@ -14,7 +14,7 @@ from chain.agent import choice, maintenance, memory, status, steering
 from chain.agent.damping import Allowance
 from chain.agent.endings import Endings
 from chain.agent.events import tell, tell_needed
-from chain.agent.failover import Drained, Failover, Switch, Undrained
+from chain.agent.failover import Drained, Failover, Pinned, Switch, Undrained
 from chain.agent.netfilter import Netfilter
 from chain.agent.placement import Placement
 from chain.agent.standby import Standby
@@ -38,6 +38,16 @@ LONGEST_WAIT = 10.0  # seconds; maintenance begins that much later at most
 COUNT_INTERVAL = 0.02  # seconds: one look takes a tenth of a millisecond for ten exits, a whole one for a hundred
 
 
+def _who(exit_: ExitLink) -> str:
+    return f"{exit_.name} {exit_.identity}"
+
+
+def _witnesses(found: Mapping[str, object]) -> dict[str, list[str]]:
+    """Read what was saved, as far as it makes sense."""
+    lists = {who: told for who, told in found.items() if isinstance(told, list)}
+    return {who: [each for each in told if isinstance(each, str)] for who, told in lists.items()}
+
+
 class Judge:
     def __init__(self, datapath: Datapath) -> None:
         self._datapath = datapath
@@ -58,7 +68,7 @@ class Judge:
         self._now: Switch = Switch(frozenset(), {}, (), ())
         self._suspected: frozenset[int] = frozenset()
         self._up: frozenset[str] = frozenset()  # exits that the kernel was told to be up
-        self._witnesses: dict[str, list[str]] = memory.load(WITNESSES)
+        self._witnesses = _witnesses(memory.load(WITNESSES))
         self._witnessed_at = -math.inf
         self._placement = Placement()
         self._drained: set[Drained] = set()  # for maintenance, at present
@@ -98,9 +108,12 @@ class Judge:
                 self._failover.reconfigure(groups, self._watches)
             names = {group.name for group in groups}
             self._blocked_since = {name: at for name, at in self._blocked_since.items() if name in names}
-            orders += [*self._drained, *self._steered(state)]
+            # A pin that is told again would be a new order, by which its group goes back at once.
+            steered = self._steered(state)
+            orders += [*self._drained, *(each for each in steered if first or not isinstance(each, Pinned))]
         if first:
-            self._drains_told = dict.fromkeys(self._steering.drains, BY_HAND)
+            by_hand = (each for each in self._steered(state) if isinstance(each, Drained))
+            self._drains_told = {each.exit: each.reason for each in by_hand}
             self._placement = Placement.found(state, groups_before, before.chosen)
         self._placement = self._placement.towards(Placement.of(state, self.buckets))
         self._standby.begin(time.monotonic())
@@ -127,12 +140,12 @@ class Judge:
             if watch.exit != exits.get(name) or watch.wanted != choice.sensitivity(state, name):
                 if watch.exit == exits.get(name) and watch.says_up:
                     judged[name] = watch.state
-                self._witnesses[name] = sorted(watch.witnesses)
+                self._witnesses[_who(watch.exit)] = sorted(watch.witnesses)
                 self._watches.pop(name).close()
                 self._endings.forget(name)
         for name, exit_ in exits.items():
             if name not in self._watches:
-                wanted, witnesses = choice.sensitivity(state, name), self._witnesses.get(name, ())
+                wanted, witnesses = choice.sensitivity(state, name), self._witnesses.get(_who(exit_), ())
                 self._watches[name] = Watch(exit_, source, wanted, judged.get(name, State.GOOD), witnesses)
 
     def heard(self, name: str, report: ExitReport | None) -> None:
@@ -247,7 +260,16 @@ class Judge:
         """Give the drains for maintenance at that time of the calendar."""
         then = time.gmtime(at)
         windows = () if self._state is None else self._state.maintenance
-        return maintenance.in_force(windows, then.tm_wday, then.tm_hour * 60 + then.tm_min)
+        found = maintenance.in_force(windows, then.tm_wday, then.tm_hour * 60 + then.tm_min)
+        return {each for drain in found for each in self._around(drain) if isinstance(each, Drained)}
+
+    def _around(self, order: Event) -> list[Event]:
+        """Give an order, and with a drain those for what runs through that exit."""
+        if self._state is None or not isinstance(order, (Drained, Undrained)):
+            return [order]
+        reason = f"runs through {order.exit}: {order.reason}"
+        inner = maintenance.through(self._state.exits, order.exit)
+        return [order, *(type(order)(name, reason) for name in inner if name in self._watches)]
 
     def _tell_drains(self) -> None:
         """Tell which exits are drained now and were not, for whatever reason, and the other way round."""
@@ -266,7 +288,7 @@ class Judge:
             if question["verb"] == "switch":
                 tell("switch", group=question["group"], exit=question["exit"], cause=BY_HAND)
         # Even if it was so already: a group without a pin goes back to what is preferred, without waiting.
-        switch = self._failover.handle(time.monotonic(), order)
+        switch = self._failover.handle(time.monotonic(), *self._around(order))
         self._tell_drains()
         if switch is not None:
             self._switch(switch)
@@ -279,12 +301,12 @@ class Judge:
         if holding != self._steering:
             self._steering = holding
             steering.remember(holding)
-        return [*holding.events()]
+        return [each for order in holding.events() for each in self._around(order)]
 
     def _remember_witnesses(self, now: float) -> None:
         """Keep for the next agent which strangers told that an exit leads to the internet."""
         self._witnessed_at = now
-        found = {name: sorted(watch.witnesses) for name, watch in self._watches.items() if watch.witnesses}
+        found = {_who(watch.exit): sorted(watch.witnesses) for watch in self._watches.values() if watch.witnesses}
         if found != self._witnesses:
             self._witnesses = found
             try:

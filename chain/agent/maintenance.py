@@ -9,7 +9,7 @@ from chain.agent.failover import Drained
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chain.contract import Maintenance
+    from chain.contract import ExitLink, Maintenance
 
 
 def covers(window: Maintenance, day: int, minute: int) -> bool:
@@ -22,6 +22,12 @@ def covers(window: Maintenance, day: int, minute: int) -> bool:
 def in_force(windows: Iterable[Maintenance], day: int, minute: int) -> set[Drained]:
     """Say which exits are to be drained at this time, and why."""
     return {Drained(window.exit, _reason(window)) for window in windows if covers(window, day, minute)}
+
+
+def through(exits: Iterable[ExitLink], name: str) -> list[str]:
+    """Name the exits that run through this one, directly or not."""
+    found = [exit_.name for exit_ in exits if exit_.via == name]
+    return found + [each for inner in found for each in through(exits, inner)]
 
 
 def _reason(window: Maintenance) -> str:

@@ -481,8 +481,8 @@ class Verdict:
 
     @property
     def witnessed(self) -> bool:
-        """Say whether strangers tell, beside the near target, that the exit leads to the internet."""
-        return self._near is not None and self._public is not None and self._public.known
+        """Say whether strangers tell that the exit leads to the internet."""
+        return self._public is not None and self._public.known
 
     @property
     def warning(self) -> str:
@@ -501,7 +501,7 @@ class Verdict:
             self._dismiss(now, false=False)  # of what was sent while it was down
             for trail in self._trails.values():
                 # Else an exit whose internet is gone would be good again by a new tunnel to the same provider.
-                trail.begin(known=trail is self._public and self.witnessed)
+                trail.begin(known=trail is self._public and self._near is not None and self.witnessed)
             if self._has_to_answer:
                 self._has_to_answer, self._was_up = False, True
                 self._set(now, State.DEAD, "it was dead before, and has not answered since")

@@ -72,10 +72,12 @@ class Watch:
 
     @property
     def witnesses(self) -> frozenset[str]:
-        """Name the strangers that tell, beside the near target, that the exit leads to the internet."""
-        if self._verdict is None or self._asking is None:
-            return self._witnesses
-        return frozenset(self._asking[1]) if self._verdict.witnessed else frozenset()
+        """Name the strangers of whom one at least is known to answer through the exit."""
+        near, public, _ = self._asking or ((), (), False)
+        if self._verdict is not None and self._verdict.witnessed:
+            return frozenset(public)
+        # With a near target it was seen that they do not answer; without, that is nobody's fault but the exit's.
+        return frozenset() if near and public else self._witnesses
 
     def heard(self, now: float, report: ExitReport | None, *, trusted: bool) -> None:
         """Take the exit's own word, or that it is gone. `trusted`: what it says may be acted on.
@@ -156,7 +158,7 @@ class Watch:
             near=bool(report.near),
             public=bool(report.public),
             before=self._before,
-            witnessed=not self._witnesses.isdisjoint(report.public),
+            witnessed=bool(self._witnesses) and self._witnesses.issubset(report.public),
         )
         self._before = State.GOOD
         if self._verdict is not None:

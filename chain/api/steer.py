@@ -11,7 +11,6 @@ from chain.api.exits import config_of
 from chain.api.preflight import check_owner
 from chain.engine.connection import lost
 from chain.errors import ChainError, ExitCode, Problem
-from chain.topology import through
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -71,20 +70,16 @@ def drain(loaded: Loaded, engine: Engine, exit_: str) -> dict[str, Any]:
 
     Connections that it carries stay.
     """
-    return _ordered_around(loaded, engine, "drain", exit_)
+    config_of(loaded.config, exit_)
+    check_owner(loaded, engine)
+    return _ordered(loaded, engine, "drain", exit_)
 
 
 def undrain(loaded: Loaded, engine: Engine, exit_: str) -> dict[str, Any]:
     """Let a drained exit be used again, and those that run through it. As `switch`."""
-    return _ordered_around(loaded, engine, "undrain", exit_)
-
-
-def _ordered_around(loaded: Loaded, engine: Engine, verb: str, exit_: str) -> dict[str, Any]:
     config_of(loaded.config, exit_)
     check_owner(loaded, engine)
-    for name in through(loaded.config, exit_):
-        engine.ask_entry(loaded.topology.name, verb, name)
-    return engine.ask_entry(loaded.topology.name, "status")
+    return _ordered(loaded, engine, "undrain", exit_)
 
 
 def events(loaded: Loaded, engine: Engine, progress: Progress, *, follow: bool) -> Iterator[dict[str, Any]]:

@@ -303,9 +303,10 @@ def unstable(states: Iterable[ContainerState], restarts: Mapping[str, int]) -> l
 
 
 def _carries(status: dict[str, Any], groups: Collection[str]) -> bool:
-    """Tell whether clients of these groups get out, or are kept in because that was asked for."""
+    """Tell whether clients of these groups get out, or are kept in because that was asked for, and for nothing else."""
+    kept_in = {each["name"] for each in status["exits"] if each["drained"]}
     return all(
-        group["exit"] or drained(group, status["exits"]) for group in status["groups"] if group["name"] in groups
+        group["exit"] or kept_in.issuperset(group["exits"]) for group in status["groups"] if group["name"] in groups
     )
 
 

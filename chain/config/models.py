@@ -333,7 +333,8 @@ class GroupConfig(Model):
     fail_back: FailBack = Field(
         default="when-better",
         description="When a better exit is used again: when-better, as soon as it is good; a time such as 60s, once it"
-        " has been good for so long; never, not before the present one fails. Inside another group, that one's counts.",
+        " has been good for so long; never, not before the present one fails. For half a minute after its clients were"
+        " blocked, as at a start, a better one is used at once. Inside another group, that one's counts.",
     )
 
     @model_validator(mode="after")

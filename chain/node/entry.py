@@ -212,9 +212,14 @@ class Entry:
         frame = lock.entry_frame(state, front=front, links=links)
         if wanted == self._loaded_lock:
             return
+        changed = False
         if self._loaded_lock and frame == self._frame:
-            nft(lock.entry_relock(state, front=front, links=links))
-        else:
+            try:
+                nft(lock.entry_relock(state, front=front, links=links))
+                changed = True
+            except CommandError as error:  # the kernel has something else than was thought
+                log("entry", f"the lock is loaded anew: {error}")
+        if not changed:
             nft(wanted)
             self._groups_placed = {}  # nobody is in any
         self._loaded_lock, self._frame = wanted, frame

@@ -289,9 +289,19 @@ def test_an_exit_through_another_has_the_link_to_that_one_as_its_uplink(built: C
     assert paris.uplink.link is None
 
 
-def test_who_runs_through_an_exit_shares_its_maintenance(built: Callable[[str], Topology]) -> None:
-    found = built(HOPS.replace("oslo: {", 'oslo: {maintenance: ["03:00-04:30"], ')).state.maintenance
-    assert [window.exit for window in found] == ["oslo", "bern"]
+def test_another_provider_behind_the_same_name_is_another_one(built: Callable[[str], Topology]) -> None:
+    def identities(text: str) -> list[str]:
+        return [exit_.identity for exit_ in built(text).state.exits]
+
+    before = identities(HOPS)
+    assert identities(HOPS.replace("oslo: {", 'oslo: {mtu: 1280, maintenance: ["03:00-04:30"], ')) == before
+    assert [
+        one == other for one, other in zip(before, identities(HOPS.replace("192.0.2.1", "192.0.2.7")), strict=True)
+    ] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_what_fits_is_computed_from_the_outside_in(built: Callable[[str], Topology]) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 HOST, RATE, IDLE, FLOWS, TOKEN = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), sys.argv[5]
 ECHO_PORT = 7
 FLOW_LIFE = 3.0  # seconds that one waits for its answer
-OVERTAKEN_MS = 20.0  # by more than that an answer comes too late
+OVERTAKEN_MS = 20.0  # that an answer may take longer than the one that overtook it
 # Of streams, each its own, also of several runs: while a flow is remembered, what has its port goes its way.
 STREAM_PORTS = range(20000, 30000)
 
@@ -37,6 +37,7 @@ def clock() -> float:
 class Gap:
     sent: dict[int, float]  # what was not answered, and when it was sent
     until: float
+    took: float  # the answer that ended it
 
     def told(self) -> dict[str, float]:
         return {"from": min(self.sent.values()), "until": self.until, "lost": len(self.sent)}
@@ -73,11 +74,11 @@ class Series:
         if number < self.last:
             self.late += 1
             for gap in self.gaps:
-                if clock() - gap.until <= OVERTAKEN_MS:
+                if clock() - began <= gap.took + OVERTAKEN_MS:
                     gap.sent.pop(number, None)
             return
         if missing := {each: self.sent[each] for each in range(self.last + 1, number) if each in self.sent}:
-            self.gaps.append(Gap(missing, clock()))
+            self.gaps.append(Gap(missing, clock(), clock() - began))
         self.last, self.answered_at = number, began
 
     def forget(self) -> None:

@@ -133,6 +133,27 @@ def test_drains_are_told_when_the_first_reason_comes_and_the_last_one_goes(
     assert told == [("drain", "a"), ("undrain", "b")]
 
 
+def test_what_runs_through_a_drained_exit_is_drained_for_a_reason_of_its_own(
+    judge: Judge, built: Callable[[str], Topology], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = built(TEXT.replace("{kind: l2tp, server: 192.0.2.2}", "{kind: l2tp, server: 192.0.2.2, via: paris}")).state
+    monkeypatch.setattr(judge._endings, "begin", lambda *_: None)
+    judge.take_over(state, {name: name for name in MEMBERS}, {}, {})
+
+    def drained() -> dict[str, tuple[str, ...]]:
+        return judge._failover.drained()
+
+    for verb, name in (("drain", "oslo"), ("drain", "paris")):
+        judge.steer({"verb": verb, "exit": name})
+    assert drained() == {"oslo": ("by hand", "runs through paris: by hand"), "paris": ("by hand",)}
+    judge.take_over(state, {name: name for name in MEMBERS[:2]}, {}, {})
+    assert set(drained()["oslo"]) == {"by hand", "runs through paris: by hand"}
+    judge.steer({"verb": "undrain", "exit": "oslo"})
+    assert drained() == {"oslo": ("runs through paris: by hand",), "paris": ("by hand",)}
+    judge.steer({"verb": "undrain", "exit": "paris"})
+    assert not drained()
+
+
 def events(said: str) -> list[dict[str, Any]]:
     return [json.loads(line)["event"] for line in said.splitlines()]
 

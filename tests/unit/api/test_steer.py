@@ -4,7 +4,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from docker.errors import DockerException
 
 from chain.api import steer
@@ -31,26 +30,6 @@ def test_what_is_said_by_hand_reaches_the_entry(project: Project, engine: Script
     steer.undrain(loaded, engine, name)
     asked = [f"switch default {name}", "switch default", f"drain {name}", f"undrain {name}"]
     assert engine.asked == [each for order in asked for each in (order, "status")]
-
-
-def test_who_runs_through_an_exit_is_drained_with_it(project: Project, engine: ScriptedEngine) -> None:
-    text = project.file.read_text()
-    config = yaml.safe_load(text)
-    (name,) = config["exits"]
-    key = "3hSkUNaT6/OFOBQR2O6IevrHpJzR6t8xSDnCikOJbTM="
-    inner = {
-        "kind": "wireguard",
-        "endpoint": "192.0.2.9:51820",
-        "public_key": key,
-        "address": "10.65.0.2/32",
-        "via": name,
-    }
-    project.file.write_text(yaml.safe_dump(config | {"exits": config["exits"] | {"inner": inner}}))
-    loaded = load(project, engine)
-    engine.applied, engine.statuses = {"taken": True}, [{"groups": []}]
-    steer.drain(loaded, engine, name)
-    steer.undrain(loaded, engine, "inner")
-    assert engine.asked == [f"drain {name}", "drain inner", "status", "undrain inner", "status"]
 
 
 def test_unknown_groups_and_exits_are_refused_before_anything_is_asked(

@@ -92,6 +92,10 @@ def test_who_is_blocked_by_order_is_not_waited_for_and_it_is_said(project: Proje
     (problem,) = stragglers(found)
     assert "paris: by hand" in problem.what
     assert "`chain undrain paris`" in problem.hint
+    engine.statuses = [status("paris", paris="up", oslo="down")]
+    with pytest.raises(ChainError) as failed:
+        wait(load_first(project, engine), engine, Silent(), 0.0)
+    assert failed.value.code is ExitCode.NOT_UP
     assert [each.where for each in stragglers(status("paris", paris="up", oslo="down"))] == [
         "exit oslo",
         "group default",
