@@ -72,6 +72,7 @@ class Judge:
         self._witnessed_at = -math.inf
         self._placement = Placement()
         self._drained: set[Drained] = set()  # for maintenance, at present
+        self._by_hand: set[Drained] = set()
         self._drains_told: Mapping[str, str] = {}  # by exit, why
         self._woken = asyncio.Event()
         self._endings = Endings(lambda name: name in self._now.opened)
@@ -108,12 +109,10 @@ class Judge:
                 self._failover.reconfigure(groups, self._watches)
             names = {group.name for group in groups}
             self._blocked_since = {name: at for name, at in self._blocked_since.items() if name in names}
-            # A pin that is told again would be a new order, by which its group goes back at once.
-            steered = self._steered(state)
-            orders += [*self._drained, *(each for each in steered if first or not isinstance(each, Pinned))]
+            orders += self._drained  # of an exit that was away it has been forgotten
+        orders += self._steered(state, first=first)
         if first:
-            by_hand = (each for each in self._steered(state) if isinstance(each, Drained))
-            self._drains_told = {each.exit: each.reason for each in by_hand}
+            self._drains_told = {each.exit: each.reason for each in self._by_hand}
             self._placement = Placement.found(state, groups_before, before.chosen)
         self._placement = self._placement.towards(Placement.of(state, self.buckets))
         self._standby.begin(time.monotonic())
@@ -288,6 +287,7 @@ class Judge:
             if question["verb"] == "switch":
                 tell("switch", group=question["group"], exit=question["exit"], cause=BY_HAND)
         # Even if it was so already: a group without a pin goes back to what is preferred, without waiting.
+        self._by_hand = self._drains_by_hand()
         switch = self._failover.handle(time.monotonic(), *self._around(order))
         self._tell_drains()
         if switch is not None:
@@ -295,13 +295,21 @@ class Judge:
         self._standby.look_again()
         self._look_at_needs()
 
-    def _steered(self, state: DesiredState) -> list[Event]:
+    def _steered(self, state: DesiredState, *, first: bool) -> list[Event]:
         """Give what was chosen by hand. What there is no exit or no group for any more is forgotten."""
         holding = self._steering.holding(state)
         if holding != self._steering:
             self._steering = holding
             steering.remember(holding)
-        return [each for order in holding.events() for each in self._around(order)]
+        before, self._by_hand = self._by_hand, self._drains_by_hand()
+        over = (Undrained(each.exit, each.reason) for each in before - self._by_hand)
+        # A pin that is told again would be a new order, by which its group goes back at once.
+        pins = (each for each in holding.events() if first and isinstance(each, Pinned))
+        return [*over, *self._by_hand, *pins]
+
+    def _drains_by_hand(self) -> set[Drained]:
+        orders = self._steering.events()
+        return {each for order in orders for each in self._around(order) if isinstance(each, Drained)}
 
     def _remember_witnesses(self, now: float) -> None:
         """Keep for the next agent which strangers told that an exit leads to the internet."""

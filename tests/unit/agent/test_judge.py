@@ -150,6 +150,10 @@ def test_what_runs_through_a_drained_exit_is_drained_for_a_reason_of_its_own(
     assert set(drained()["oslo"]) == {"by hand", "runs through paris: by hand"}
     judge.steer({"verb": "undrain", "exit": "oslo"})
     assert drained() == {"oslo": ("runs through paris: by hand",), "paris": ("by hand",)}
+    apart = replace(state, exits=tuple(replace(exit_, via="") for exit_ in state.exits))
+    judge.take_over(apart, {name: name for name in MEMBERS[:2]}, {}, {})
+    assert drained() == {"paris": ("by hand",)}
+    judge.take_over(state, {name: name for name in MEMBERS[:2]}, {}, {})
     judge.steer({"verb": "undrain", "exit": "paris"})
     assert not drained()
 
