@@ -58,7 +58,7 @@ class Xray:
         self._port: int = port
         self._options = settings.options
         (self._secret,) = secrets.values()
-        self._targets = settings.probe_targets or settings.public_targets
+        self._targets = tuple(dict.fromkeys((*settings.probe_targets, *settings.public_targets)))
         self._address = ""
         self._daemon: Daemon | None = None
 
