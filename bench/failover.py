@@ -36,7 +36,7 @@ from dialogue import Dialogue, inside  # noqa: E402
 from faults import dropping_rules, pids_of, uplinks_end  # noqa: E402
 from gaps import Stopwatch  # noqa: E402
 from ground import here  # noqa: E402
-from kept import Log, log_of  # noqa: E402
+from kept import RUNNING, Log, log_of  # noqa: E402
 from leftovers import alone, place, remove_leftovers  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
@@ -605,7 +605,7 @@ def main() -> None:
     where = f"{TITLES[ground.kind]}, {'in the virtual machine' if lab else 'native'}, {load.idle} idle connections"
     if load._replace(idle=NATIVE.idle) != NATIVE:
         where += f", {load.rate} packets and {load.flows} new flows a second"
-    log = log_of("bench-failover", place(), ground, load, SETTINGS, Path(__file__).read_text())
+    log = log_of("bench-failover", place(), ground, (*RUNNING, "bench/failover.py"), load, SETTINGS)
     if given.fresh:
         log.forget()
     wanted = Wanted(given.repeats, load, log, time.monotonic() + 60 * given.minutes)

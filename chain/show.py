@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from chain.contract import BY_HAND
+from chain import drained
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -95,15 +95,11 @@ def _way(group: Mapping[str, Any], exits: Mapping[str, Mapping[str, Any]]) -> st
     used = group.get("shares") or dict.fromkeys([group["exit"]] if group["exit"] else [], 1.0)
     pinned = group.get("pinned")
     if not used:
-        # One that rests is not even dialled.
-        able = {name: each for name, each in exits.items() if each.get("open") or each.get("health") == "resting"}
-        drained = [name for name, each in able.items() if each.get("drained")]
-        if not drained:
-            return "blocked, no exit is open" + (f"; {pinned} was chosen by hand" if pinned else "")
-        by_hand = [f"`chain undrain {name}`" for name in drained if BY_HAND in exits[name]["drained"]]
-        reasons = ", ".join(f"{name} ({', '.join(exits[name]['drained'])})" for name in drained)
-        hint = f"; {' or '.join(by_hand)} lets clients out again" if by_hand else ""
-        return f"blocked, all exits that could be used are drained: {reasons}{hint}"
+        if reasons := drained.keeping_in(group, exits.values()):
+            command = drained.undoing(reasons)
+            hint = f"; {command} lets clients out again" if command else ""
+            return f"blocked, all exits that could be used are drained: {drained.told(reasons)}{hint}"
+        return "blocked, no exit is open" + (f"; {pinned} was chosen by hand" if pinned else "")
     text = ", ".join(name + (f" {share:.0%}" if share < 1 else "") for name, share in used.items())
     if not pinned:
         return text

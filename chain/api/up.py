@@ -7,14 +7,14 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from chain import topology
+from chain import drained, topology
 from chain.api import load as loading
 from chain.api.apply import kept_out
 from chain.api.clients import ensure_entry_key, missing_keys
 from chain.api.down import end_tests, running_tests
 from chain.api.preflight import HostTrial, check_folder, check_host, check_listed, check_owner, together
 from chain.api.project import changing, is_there, make_folder, write_atomic
-from chain.contract import BY_HAND, LINE_LIMIT
+from chain.contract import LINE_LIMIT
 from chain.engine import images
 from chain.errors import ChainError, ExitCode, Problem
 from chain.plan import AWAY, Observed, Step, made_anew, plan
@@ -310,12 +310,6 @@ def _carries(status: dict[str, Any], groups: Collection[str]) -> bool:
     )
 
 
-def drained(group: Mapping[str, Any], exits: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Give why a group's exits are drained, where all that could be used are; else nothing."""
-    able = [each for each in exits if each["name"] in group["exits"] and (each["open"] or each["state"] == "resting")]
-    return {each["name"]: each["drained"] for each in able} if all(each["drained"] for each in able) else {}
-
-
 def _not_up(name: str, engine: Engine, status: dict[str, Any] | None, broken: list[ContainerState]) -> ChainError:
     blamed = [state.service for state in broken]
     problems = [ended(state) for state in broken]
@@ -360,14 +354,11 @@ def stragglers(status: dict[str, Any]) -> list[Problem]:
 
 def _blocked(status: dict[str, Any]) -> Iterator[Problem]:
     for group in status["groups"]:
-        if not group["exit"] and (reasons := drained(group, status["exits"])):
-            told = "; ".join(f"{name}: {', '.join(why)}" for name, why in reasons.items())
-            by_hand = [f"`chain undrain {name}`" for name, why in reasons.items() if BY_HAND in why]
-            yield Problem(
-                f"group {group['name']}",
-                f"its clients are blocked, for all exits that could be used are drained ({told})",
-                f"{' or '.join(by_hand)} lets them out again" if by_hand else "they are let out when that is over",
-            )
+        if not group["exit"] and (reasons := drained.keeping_in(group, status["exits"])):
+            what = f"its clients are blocked, all exits that could be used are drained: {drained.told(reasons)}"
+            command = drained.undoing(reasons)
+            hint = f"{command} lets them out again" if command else "they are let out when that is over"
+            yield Problem(f"group {group['name']}", what, hint)
 
 
 def _closed(status: dict[str, Any] | None) -> list[tuple[Problem, str]]:

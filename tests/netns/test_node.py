@@ -210,3 +210,51 @@ for attempt in range(2):
 print(subprocess.run(["grep", "CapEff", "/proc/self/status"], capture_output=True, text=True).stdout.split()[1][-1])
 """
     assert pair[0].python(code, str(secret)).split() == ["value", "refused", "refused", "9"]
+
+
+EXIT = """\
+import asyncio, sys
+from pathlib import Path
+from chain.contract import ExitSettings, Link, Uplink
+from chain.node import exit, kinds
+from chain.node.kinds.base import DialError, Tunnel
+exit.NEAR_INTERVAL = exit.PROBE_TIMEOUT = 0.2
+exit.HEALTH = Path(sys.argv[1])
+link = Link("10.0.0.0/29", sender_address="10.0.0.2", exit_address="10.0.0.3", sender_mac="", exit_mac="")
+uplink = Uplink(gateway="", table=1)
+settings = ExitSettings(
+    "test", "home", "direct", link, uplink, routed=(), carried=(), tunnel_table=101, mtu=1420, bootstrap_dns=(),
+    probe_targets=(), public_targets=("10.64.0.9",), options={"refused": []},
+)
+async def scene():
+    one = exit.Exit(settings)
+    one._uplink = "vpn0"  # by which this kind sends
+    one._kind = kinds.create(settings, {})
+    one._kind.patience = 0.2
+    try:
+        await one._probe_forever(Tunnel("10.64.0.2", near="10.64.0.1"))
+    except DialError as error:
+        print(error.found.cause, flush=True)
+asyncio.run(scene())
+"""
+
+
+def test_while_strangers_answer_an_exit_does_not_dial_anew(pair: tuple[Namespace, Namespace], tmp_path: Path) -> None:
+    near, far = pair
+    far.ip("address add 10.64.0.9/32 dev tun0")
+    # A kind that has no interface of its own: its probes go where they are routed.
+    near.ip("route add 10.64.0.0/24 dev vpn0 table 101", "rule add priority 130 fwmark 2 lookup 101")
+    far.watch(
+        before_near="ip daddr 10.64.0.1 icmp type echo-request",
+        before_stranger="ip daddr 10.64.0.9 icmp type echo-request",
+    )
+    with near.running(EXIT, str(tmp_path / "healthy")) as process:
+        assert process.stdout is not None
+        eventually(lambda: far.seen("before_near") > 2, "the near target is asked")
+        assert far.seen("before_stranger") == 0, "strangers are left alone while the near one answers"
+        far.nft("table inet fault { chain i { type filter hook input priority 0; ip daddr 10.64.0.1 drop; }; }\n")
+        eventually(lambda: far.seen("before_stranger") > 2, "strangers are asked instead, and nothing is dialled")
+        assert process.poll() is None
+        far.ip("link set dev tun0 down")
+        said = process.stdout.readline()
+    assert "10.64.0.1" in said, "nobody answers any more: it dials anew, and says why"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from scene import Chain
+    from world import World
 
 # One address each, as clients behind routers of their own have: an entry under load takes but a few handshakes of one.
 SOURCES = "198.18.64.0/22"
@@ -143,8 +144,8 @@ class Restart:
         spent = ", ".join(f"{name} {used:.0f}" for name, used in self.processors.items())
         begin = self.started
         return (
-            f"{len(self.back)} clients back {self.total:.0f} ms after the entry's restart was asked for: Docker"
-            f" {begin:.0f} (the former entry's end {self.ended:.0f}), ours {self.ours:.0f}\n"
+            f"{len(self.back)} clients back {self.total:.0f} ms after the restart was asked for: Docker"
+            f" {begin:.0f} (the former process' end {self.ended:.0f}), then {self.ours:.0f}\n"
             f"since the process began: sessions {self.sessions[0] - begin:.0f} to {self.sessions[-1] - begin:.0f},"
             f" answers {self.back[0] - begin:.0f}, half {self.back[len(self.back) // 2] - begin:.0f},"
             f" all {self.ours:.0f} ms\n"
@@ -161,14 +162,18 @@ def remembered(chain: Chain) -> set[str]:
 
 def restart_entry(chain: Chain, crowd: Crowd) -> Restart:
     """Have Docker restart the entry once it knows where all clients are; wait until all are answered again."""
-    entry = chain.container("entry")
     places = {client["endpoint"] for client in crowd.ask("look")["clients"].values()}
     eventually(lambda: remembered(chain) == places, 60, "the entry remembers where all clients are")
+    return restart(chain.world, chain.container("entry"), crowd)
+
+
+def restart(world: World, container: str, crowd: Crowd) -> Restart:
+    """Have Docker restart the container to which these clients send; wait until all are answered again."""
     before, asked = crowd.ask("look"), time.time() * 1e3
     marked = crowd.ask("mark")
-    docker("restart", entry)
-    found = crowd.all_are("back", 30)
-    state = json.loads(docker("inspect", "-f", "{{json .State}}", entry))
+    docker("restart", container)
+    found = crowd.all_are("back", 60)
+    state = json.loads(docker("inspect", "-f", "{{json .State}}", container))
     backs = [client["back"] for client in found["clients"].values()]
 
     def more(what: str) -> int:
@@ -184,7 +189,7 @@ def restart_entry(chain: Chain, crowd: Crowd) -> Restart:
         silences=more("silences"),
         cookies=more("cookies"),
         moved=more("moved"),
-        processors={**_used(chain, entry), "the crowd": found["processor_ms"] - marked["processor_ms"]},
+        processors={**_used(world, container), "the crowd": found["processor_ms"] - marked["processor_ms"]},
     )
 
 
@@ -192,16 +197,14 @@ def _calendar(text: str) -> float:
     return datetime.fromisoformat(text).timestamp() * 1e3
 
 
-def _used(chain: Chain, container: str) -> dict[str, float]:
+def _used(world: World, container: str) -> dict[str, float]:
     """Give the milliseconds of a processor that each program of a container has used."""
     rows = [line.split(maxsplit=1) for line in docker("top", container, "-eo", "pid,args").splitlines()[1:]]
     tick = 1e3 / os.sysconf("SC_CLK_TCK")
     found: dict[str, float] = {}
     for pid, arguments in rows:
-        stat = chain.world.exec("observer", "cat", f"/proc/{pid}/stat").rpartition(")")[2].split()
-        name = next(
-            (word for word in ("chain.agent", "chain.node", "wireguard-go", "unbound") if word in arguments), ""
-        )
+        stat = world.exec("observer", "cat", f"/proc/{pid}/stat").rpartition(")")[2].split()
+        name = next((word for word in PROGRAMS if word in arguments), "")
         if name:  # user's and system's time, and those of programs that it ran and that have ended
             found[name] = found.get(name, 0.0) + sum(map(int, stat[11:15])) * tick
     return found

@@ -15,10 +15,18 @@ from chain.engine import images
 from chain.engine.connection import Engine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ground import Ground
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-_FOLDERS = ("chain", "compose", "tests/providers", "tests/scenarios")
+# What runs in containers, and what that is told; the ground on which it does.
+RUNNING = (
+    *(f"chain/{name}" for name in ("agent", "config", "contract.py", "exits", "node", "render", "topology.py")),
+    "compose",
+    *(f"tests/providers/{name}" for name in ("dialogue.py", "gaps.py", "world.py")),
+    *(f"tests/scenarios/{name}" for name in ("faults.py", "ground.py", "scene.py")),
+)
 _IMAGES = ("entry", "exit-l2tp", "exit-openvpn", "exit-wireguard", "exit-xray")
 
 
@@ -27,16 +35,16 @@ def folder_of(run: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "chain", run)
 
 
-def log_of(run: str, engine: str, ground: Ground, *settings: object) -> Log:
-    """Give what was found on that engine and ground, with these settings, by the very code that is there now."""
+def log_of(run: str, engine: str, ground: Ground, code: Iterable[str], *settings: object) -> Log:
+    """Give what was found on that engine and ground, with these settings, by what the code is now.
+
+    `code`: files and folders below the checkout of which none may have changed; images are looked at by themselves.
+    """
     world = World(Path(), Engine(), with_l2tp=ground.l2tp, with_xray=ground.xray, with_openvpn=ground.openvpn)
     described = [*images.describe(_IMAGES).values(), *world.wanted_images()]
-    programs = sorted(
-        path.read_text()
-        for folder in _FOLDERS
-        for path in (_CHECKOUT / folder).rglob("*")
-        if path.suffix in (".py", ".j2") and not path.match("test_*")
-    )
+    places = [_CHECKOUT / each for each in code]
+    files = [file for each in places for file in (each.rglob("*") if each.is_dir() else (each,))]
+    programs = [file.read_text() for file in sorted(files) if file.suffix in (".py", ".j2")]
     versions = [*sorted(image.name for image in described), *programs, *map(str, settings)]
     digest = hashlib.sha256(" ".join(versions).encode()).hexdigest()[:12]
     return Log(folder_of(run) / f"{engine}-{ground.kind}-{digest}.jsonl")

@@ -26,7 +26,7 @@ if lab := os.environ.get("CHAIN_LAB_HOST"):
 
 from faults import faults_for  # noqa: E402 - the folders are put on the path above
 from ground import Ground, here  # noqa: E402
-from kept import Log, folder_of, log_of  # noqa: E402
+from kept import RUNNING, Log, folder_of, log_of  # noqa: E402
 from leaks import ENOUGH, leaked_through, watched  # noqa: E402
 from leftovers import alone, place, remove_leftovers  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -216,7 +216,7 @@ def main() -> int:
     names = options.only or list(faults_for(ground))
     deadline = time.monotonic() + 60 * options.minutes
     engine = place()
-    log = log_of("soak", engine, ground)
+    log = log_of("soak", engine, ground, ("chain", *RUNNING, "tests/scenarios/soak.py"))
     if options.fresh:
         log.forget()
     folder = Path(os.environ.get("CHAIN_LAB_SHARE") or folder_of("soak"), f"soak-world-{engine}")

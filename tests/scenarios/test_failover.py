@@ -17,6 +17,7 @@ from leaks import assert_no_leak
 from scene import PATIENT, Chain, capturing, new_token, packets_on
 from world import World, docker, eventually
 
+from chain.agent.judge import WITNESSES
 from chain.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -280,6 +281,42 @@ def test_a_group_comes_and_goes_and_other_groups_connections_stay(
         tell(f"groups: {found['stream']}, new flows {found['flows']}")
         assert (found["stream"]["gaps"], found["flows"]["gaps"]) == ([], [])
         assert (found["idle"], found["resets"]) == (IDLE, [])
+    finally:
+        quick.file.write_text(usual)
+        quick.up()
+
+
+def test_a_restarted_entry_knows_whose_internet_is_gone(quick: Chain, world: World, ground: Ground) -> None:
+    usual = quick.file.read_text()
+    config = yaml.safe_load(usual)
+    config["exits"]["paris"]["probe"] = {"public": [world.site.internet_host]}
+    entry = quick.container("entry")
+
+    def remembered() -> bool:
+        return world.site.internet_host in docker("exec", entry, "cat", str(WITNESSES), check=False)
+
+    def judged(exit_: str, *wanted: str) -> bool:
+        found = {each["name"]: each for each in quick.entry_status().get("exits", ())}.get(exit_, {})
+        return found.get("state") == "up" and found.get("health") in wanted
+
+    try:
+        quick.file.write_text(yaml.safe_dump(config, sort_keys=False))
+        quick.up()
+        eventually(partial(all_good, quick), 120 * ground.patience, "both exits are good")
+        quick.run("switch", "default", "paris")
+        quick.run("switch", "default")
+        eventually(partial(uses, quick, "paris"), 30, "paris is used")
+        eventually(remembered, 60 * ground.patience, "it is kept who answers through paris")
+        look = "ip", "-json", "route", "get", world.site.internet_host
+        (route,) = json.loads(world.inside(world.container(ground.preferred.name), *look))
+        with dropping(world, ground.preferred, "postrouting", f"oifname {route['dev']}"):
+            eventually(partial(uses, quick, "oslo"), 60 * ground.patience, "oslo is used")
+            docker("restart", entry)
+            eventually(partial(judged, "oslo", "good"), 120 * ground.patience, "the entry is back")
+            eventually(partial(judged, "paris", "suspect", "dead"), 60 * ground.patience, "paris answers, and is left")
+            eventually(partial(uses, quick, "oslo"), 60 * ground.patience, "oslo is used again")
+            quick.answered()
+        eventually(partial(all_good, quick), 120 * ground.patience, "both exits are good again")
     finally:
         quick.file.write_text(usual)
         quick.up()

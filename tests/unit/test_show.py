@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chain import show
+from chain import drained, show
 
 EXIT: dict[str, Any] = {"kind": "l2tp", "since": None, "open": True, "latency_ms": 2.5}
 
@@ -85,12 +85,14 @@ def test_why_clients_are_blocked_or_use_another_exit_than_was_chosen_is_said() -
     )
     assert said(shares={}, exits=["oslo"]).endswith("drained: oslo (maintenance until 04:00 UTC)")
     assert said(shares={}, exits=["rome"]) == "blocked, no exit is open"
+    able = {"name": "lima", "open": True, "drained": []}
+    assert drained.keeping_in({"exits": ["bern", "lima"]}, [*exits, able]) == {}, "one of them could be used"
     assert said(shares={}) == "blocked, no exit is open"  # of an older entry
     chosen = {"shares": {"oslo": 1.0}, "exits": ["bern", "oslo", "rome"]}
     assert said(pinned="bern", **chosen) == "oslo; bern was chosen by hand, but is drained"
     assert said(pinned="rome", **chosen) == "oslo; rome was chosen by hand, but is dead"
     assert said(pinned=None, **chosen) == "oslo"
-    exits.append({"name": "lima", "open": False, "health": "resting", "drained": by_hand})
+    exits.append({"name": "lima", "open": False, "state": "resting", "health": "resting", "drained": by_hand})
     assert said(shares={}, exits=["rome", "lima"]).endswith(
         ": lima (by hand); `chain undrain lima` lets clients out again"
     )

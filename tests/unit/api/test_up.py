@@ -90,7 +90,7 @@ def test_who_is_blocked_by_order_is_not_waited_for_and_it_is_said(project: Proje
     engine.statuses = [found]
     assert wait(load_first(project, engine), engine, Silent(), SECONDS) == found
     (problem,) = stragglers(found)
-    assert "paris: by hand" in problem.what
+    assert "paris (by hand)" in problem.what
     assert "`chain undrain paris`" in problem.hint
     engine.statuses = [status("paris", paris="up", oslo="down")]
     with pytest.raises(ChainError) as failed:
