@@ -345,7 +345,11 @@ def to_json(value: Any) -> str:
 
 def from_json(cls: type[T], text: str | bytes) -> T:
     """Build `cls` from JSON; raises ValueError that names the field. Another contract version is refused."""
-    return from_data(cls, json.loads(text))
+    try:
+        data = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{cls.__name__}: too deep") from None
+    return from_data(cls, data)
 
 
 def from_data(cls: type[T], data: Any) -> T:

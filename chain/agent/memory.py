@@ -14,7 +14,7 @@ def load(path: Path) -> dict[str, Any]:
     """Read what was saved; nothing, where there is nothing that can be read."""
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

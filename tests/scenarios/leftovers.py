@@ -40,9 +40,10 @@ def alone(engine: str) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path, projects: frozenset[str]) -> None:
-    """Remove Compose projects whose files lie below `folder`, and networks of `projects` that have no container.
+    """Remove Compose projects whose files lie below `folder`, and what is left of `projects` that have no container.
 
-    After a power cut the engine starts an earlier run's chain again, which then holds the names and addresses.
+    After a power cut the engine starts an earlier run's chain again, which then holds the names and addresses; and what
+    an entry remembers, such as that an exit was drained by hand, outlives its chain.
     """
     columns = f'{{{{.ID}}}}\t{{{{.Names}}}}\t{{{{.Label "{COMPOSE}"}}}}\t{{{{.Label "{COMPOSE}.config_files"}}}}'
     rows = [line.split("\t") for line in docker("ps", "-a", "--format", columns).splitlines()]
@@ -56,3 +57,5 @@ def remove_leftovers(folder: Path, projects: frozenset[str]) -> None:
     for chosen in (*filters, f"name=^{OUTSIDE_COMPOSE}"):
         if networks := docker("network", "ls", "-q", "--filter", chosen).split():
             docker("network", "rm", *networks)
+        if volumes := docker("volume", "ls", "-q", "--filter", chosen).split():
+            docker("volume", "rm", "-f", *volumes)

@@ -155,3 +155,8 @@ def test_marks_of_groups_and_exits_never_meet() -> None:
     exits = {MARK_EXIT + slot for slot in EXIT_SLOTS}
     assert not groups & exits
     assert min(groups | exits) > 2  # those of tunnels and probes
+
+
+def test_what_nests_too_deep_is_refused() -> None:
+    with pytest.raises(ValueError, match="ExitReport: too deep"):
+        from_json(ExitReport, "[" * 50_000)  # less than a line of an exit's may have
