@@ -135,8 +135,8 @@ class Topology:
 
     @property
     def _further_groups(self) -> int:
-        """Count the groups beyond the first, rounded up."""
-        return -((1 - len(self.state.groups)) // GROUPS_STEP) * GROUPS_STEP
+        """Count the groups beyond the first, rounded up; a second one is reckoned with, for it often comes later."""
+        return -((1 - max(2, len(self.state.groups))) // GROUPS_STEP) * GROUPS_STEP
 
 
 def assign_slots(

@@ -133,6 +133,7 @@ class Failover:
         self._drains: dict[str, list[str]] = defaultdict(list)
         self._pins: dict[str, str] = {}
         self._changed: set[str] = set()  # groups that mean something else since the last `handle`
+        self._left: dict[tuple[str, int], str] = {}  # exits that buckets used, and that are not their groups' any more
         self._settled_at: dict[tuple[str, int], float] = {}  # when buckets that were blocked may stay where they are
         self._set_groups(groups)
         self._chosen = self._still_possible(chosen or {})
@@ -177,7 +178,8 @@ class Failover:
                         self._drains[exit_].remove(reason)
                 case Pinned(group, exit_or_none):
                     self._pin(group, exit_or_none)
-                    at_once |= dict.fromkeys(self._around[group], "chosen by hand")
+                    told = "chosen by hand" if exit_or_none else "nothing is chosen by hand any more"
+                    at_once |= dict.fromkeys(self._around[group], told)
         self._note_good(now)
         return self._settle(now, died, at_once)
 
@@ -232,7 +234,12 @@ class Failover:
         self._suspect_since = {exit_: since for exit_, since in self._suspect_since.items() if exit_ in exits}
         for exit_ in self._drains.keys() - set(exits):
             del self._drains[exit_]
-        self._chosen = self._still_possible(self._chosen)
+        before_this, self._chosen = self._chosen, self._still_possible(self._chosen)
+        self._left = {
+            (group, bucket): exit_
+            for (group, bucket), exit_ in (self._left | before_this).items()
+            if bucket < self._buckets.get(group, 0) and (group, bucket) not in self._chosen
+        }
         self._pins = {group: name for group, name in self._pins.items() if name in self._exits.get(group, ())}
         self.wake = -math.inf
 
@@ -248,16 +255,19 @@ class Failover:
             for bucket in range(count):
                 present = self._chosen.get((group, bucket))
                 target, due = self._target(group, bucket, present, left)
-                if target == present:
+                left_behind = self._left.pop((group, bucket), None)
+                if target == present and left_behind is None:
                     continue
                 if due > now >= self._settled_at.get((group, bucket), -math.inf) and group not in at_once:
                     self.wake = min(self.wake, due)
                     continue
                 by_hand = at_once.get(group) or self._by_hand(group, bucket, target, left)
                 cause = self._cause(now, group, present, target, by_hand)
-                moved[group, present, target, cause].append(bucket)
+                if left_behind is not None:
+                    cause = f"exit {left_behind} is not in the group any more"
+                moved[group, present or left_behind, target, cause].append(bucket)
                 if target is None:
-                    del self._chosen[group, bucket]
+                    self._chosen.pop((group, bucket), None)
                 else:
                     self._chosen[group, bucket] = target
                 if present is None:

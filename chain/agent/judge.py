@@ -68,7 +68,7 @@ class Judge:
         self._now: Switch = Switch(frozenset(), {}, (), ())
         self._suspected: frozenset[int] = frozenset()
         self._up: frozenset[str] = frozenset()  # exits that the kernel was told to be up
-        self._witnesses = _witnesses(memory.load(WITNESSES))
+        self._witnesses = self._saved = _witnesses(memory.load(WITNESSES))
         self._witnessed_at = -math.inf
         self._placement = Placement()
         self._drained: set[Drained] = set()  # for maintenance, at present
@@ -139,7 +139,7 @@ class Judge:
             if watch.exit != exits.get(name) or watch.wanted != choice.sensitivity(state, name):
                 if watch.exit == exits.get(name) and watch.says_up:
                     judged[name] = watch.state
-                self._witnesses[_who(watch.exit)] = sorted(watch.witnesses)
+                self._witnesses = self._witnesses | {_who(watch.exit): sorted(watch.witnesses)}
                 self._watches.pop(name).close()
                 self._endings.forget(name)
         for name, exit_ in exits.items():
@@ -266,7 +266,7 @@ class Judge:
         """Give an order, and with a drain those for what runs through that exit."""
         if self._state is None or not isinstance(order, (Drained, Undrained)):
             return [order]
-        reason = f"runs through {order.exit}: {order.reason}"
+        reason = f"runs through {order.exit} ({order.reason})"
         inner = maintenance.through(self._state.exits, order.exit)
         return [order, *(type(order)(name, reason) for name in inner if name in self._watches)]
 
@@ -314,13 +314,18 @@ class Judge:
     def _remember_witnesses(self, now: float) -> None:
         """Keep for the next agent which strangers told that an exit leads to the internet."""
         self._witnessed_at = now
-        found = {_who(watch.exit): sorted(watch.witnesses) for watch in self._watches.values() if watch.witnesses}
-        if found != self._witnesses:
-            self._witnesses = found
+        if self._state is None:
+            return  # what was saved holds until something is known
+        seen = {_who(watch.exit): sorted(watch.witnesses) for watch in self._watches.values()}
+        there = {_who(exit_) for exit_ in self._state.exits}  # a link may be missing for a moment
+        self._witnesses = {who: told for who, told in (self._witnesses | seen).items() if told and who in there}
+        if self._witnesses != self._saved:
             try:
-                memory.save(WITNESSES, dict(found))
+                memory.save(WITNESSES, dict(self._witnesses))
             except OSError as error:
                 log("agent", f"who answers through exits can't be remembered: {error.strerror}")
+            else:
+                self._saved = self._witnesses
 
     # The kernel
 

@@ -102,7 +102,7 @@ def main() -> None:
     document = {
         "log": {"loglevel": "warning"},
         # By default it would hold each connection for a second after one side is through, whatever the exit does.
-        "policy": {"levels": {"0": {"uplinkOnly": 0, "downlinkOnly": 300}}},
+        "policy": {"levels": {"0": {"uplinkOnly": 0, "downlinkOnly": 10}}},
         "inbounds": [{"port": port, "streamSettings": stream, **protocol} for port, (protocol, stream) in WAYS.items()],
         "outbounds": [{"protocol": "freedom", "settings": {"domainStrategy": "UseIPv4"}}],
     }

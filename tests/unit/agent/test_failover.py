@@ -308,7 +308,20 @@ def test_other_groups_are_in_force_at_once_and_what_can_stay_stays() -> None:
     switch = machine.handle(3.0)
     assert switch is not None
     assert (used(machine, "g"), used(machine, "h")) == ({"c"}, {"b"})
-    assert {move.cause for move in switch.moves} == {"exit c is good", "the configuration changed"}
+    assert {move.cause for move in switch.moves} == {"exit b is not in the group any more", "the configuration changed"}
+
+
+def test_whom_an_exit_leaves_a_group_did_not_leave_because_it_was_blocked() -> None:
+    machine = Failover([failover("g", "a", "b"), failover("h", "c", "a")])
+    machine.handle(0.0, *good("a", "b", "c"))
+    machine.reconfigure([failover("g", "b"), failover("h", "d")], "abcd")
+    switch = machine.handle(1.0)
+    assert switch is not None
+    assert switch.moves == (
+        Move("g", (0,), "a", "b", "exit a is not in the group any more"),
+        Move("h", (0,), "c", None, "exit c is not in the group any more"),
+    )
+    assert machine.handle(2.0, *suspect("c")) is None, "it is told once"
 
 
 def test_a_group_that_stays_as_it_is_does_not_go_back_because_another_changes() -> None:
@@ -471,10 +484,11 @@ class Whatever(RuleBasedStateMachine):
 
     @rule(groups=st.sampled_from(GROUPS))
     def reconfigure(self, groups: list[Group]) -> None:
-        # What stays is not moved, and what is no longer there needs no move.
+        # What stays is not moved, and buckets that are no longer there need no move.
         self.groups = groups
         self.machine.reconfigure(groups, self.states)
-        self.chosen = self.machine.chosen
+        counts = self.machine.buckets
+        self.chosen = {place: exit_ for place, exit_ in self.chosen.items() if place[1] < counts.get(place[0], 0)}
         self.take(self.machine.handle(self.now))
 
     @rule()

@@ -106,6 +106,29 @@ def test_an_order_is_remembered_for_the_next_agent(
     assert another.status()["groups"][0]["pinned"] == "oslo"
 
 
+@pytest.mark.usefixtures("judge")  # whose files are not the machine's
+def test_who_answers_through_exits_is_kept_until_it_is_known_better(built: Callable[[str], Topology]) -> None:
+    state, file = built(TEXT).state, judges.WITNESSES
+    (paris,) = (f"paris {exit_.identity}" for exit_ in state.exits if exit_.name == "paris")
+    saved = {paris: ["9.9.9.9"], "paris of before": ["9.9.9.9"]}
+    file.write_text(json.dumps(saved))
+    judge = Judge(Datapath(Kernel))
+    judge._remember_witnesses(0.0)
+    assert json.loads(file.read_text()) == saved, "an agent that knows of no exit yet forgets none"
+    judge.take_over(state, {}, {}, {})
+    file.unlink()
+    file.mkdir()
+    judge._remember_witnesses(1.0)
+    file.rmdir()
+    judge._remember_witnesses(2.0)
+    assert json.loads(file.read_text()) == {paris: ["9.9.9.9"]}, "it could not be written before"
+    judge.take_over(state, {"paris": "lo"}, {}, {})
+    judge._remember_witnesses(3.0)
+    judge.take_over(state, {}, {}, {})
+    judge._remember_witnesses(4.0)
+    assert json.loads(file.read_text()) == {paris: ["9.9.9.9"]}, "a link that is away says nothing against it"
+
+
 def test_drains_are_told_when_the_first_reason_comes_and_the_last_one_goes(
     judge: Judge, built: Callable[[str], Topology], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,11 +168,11 @@ def test_what_runs_through_a_drained_exit_is_drained_for_a_reason_of_its_own(
 
     for verb, name in (("drain", "oslo"), ("drain", "paris")):
         judge.steer({"verb": verb, "exit": name})
-    assert drained() == {"oslo": ("by hand", "runs through paris: by hand"), "paris": ("by hand",)}
+    assert drained() == {"oslo": ("by hand", "runs through paris (by hand)"), "paris": ("by hand",)}
     judge.take_over(state, {name: name for name in MEMBERS[:2]}, {}, {})
-    assert set(drained()["oslo"]) == {"by hand", "runs through paris: by hand"}
+    assert set(drained()["oslo"]) == {"by hand", "runs through paris (by hand)"}
     judge.steer({"verb": "undrain", "exit": "oslo"})
-    assert drained() == {"oslo": ("runs through paris: by hand",), "paris": ("by hand",)}
+    assert drained() == {"oslo": ("runs through paris (by hand)",), "paris": ("by hand",)}
     apart = replace(state, exits=tuple(replace(exit_, via="") for exit_ in state.exits))
     judge.take_over(apart, {name: name for name in MEMBERS[:2]}, {}, {})
     assert drained() == {"paris": ("by hand",)}

@@ -19,8 +19,9 @@ PROBE_PORT = 7501  # + index of the target; a connection to it comes out at that
 DNS_PORT = 53
 LOOPBACK = "127.0.0.1"
 # Xray tells a client that the far end is through only when it ends the whole connection, by default a second later: at
-# once. When the client is through, the far end may still have much to say, for as long as any connection may be quiet.
-_POLICY = {"levels": {"0": {"connIdle": 300, "uplinkOnly": 0, "downlinkOnly": 300}}}
+# once. When the client is through, the far end is not told before the end; what it may still have to say comes with
+# pauses of some seconds at most.
+_POLICY = {"levels": {"0": {"connIdle": 300, "uplinkOnly": 0, "downlinkOnly": 10}}}
 
 
 def document(options: dict[str, Any], secret: str, server: str, targets: Sequence[str]) -> dict[str, Any]:
