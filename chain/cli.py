@@ -372,7 +372,11 @@ def undrain(
     from chain.api import steer
 
     loaded, engine = _load_running(file)
-    _print_around(loaded, name, steer.undrain(loaded, engine, name))
+    found = steer.undrain(loaded, engine, name)
+    _print_around(loaded, name, found)
+    if reasons := next((each["drained"] for each in found["exits"] if each["name"] == name), None):
+        hint = "an exit that it runs through has to be undrained first; maintenance ends by itself, or in chain.yaml"
+        _warn([Problem(f"exit {name}", f"it stays drained: {', '.join(reasons)}", hint)])
 
 
 def _print_around(loaded: Loaded, name: str, found: dict[str, Any]) -> None:

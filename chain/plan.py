@@ -62,7 +62,9 @@ def plan(files: Mapping[str, str], services: Iterable[str], generation: str, obs
     if cause := _compose_cause(frozenset(services), recreating, observed):
         if anew := made_anew(files, observed):
             cause += f"; made anew: {', '.join(sorted(anew))}"
-        steps.append(Step("compose", "up", cause + (f"; {AWAY}" if "entry" in anew else "")))
+            away = f"; {AWAY}" if "entry" in anew else ""
+            cause += "; one after the other" if len(one_by_one(files, observed)) > 1 else away
+        steps.append(Step("compose", "up", cause))
     if observed.generation is not None and observed.generation != generation:
         steps.append(Step("apply", "entry", f"it runs generation {observed.generation}, wanted is {generation}"))
     elif observed.kept_out:
@@ -77,6 +79,25 @@ def made_anew(files: Mapping[str, str], observed: Observed) -> frozenset[str]:
     """
     changed = _changed(observed.files.get(COMPOSE_FILE, ""), files.get(COMPOSE_FILE, ""))
     return (changed | observed.outdated | observed.overlaid) & observed.running
+
+
+def one_by_one(files: Mapping[str, str], observed: Observed) -> tuple[str, ...]:
+    """Name the exits' services that can be replaced each by itself, so that clients always have one of the others.
+
+    Not with the entry, or while it can't be asked; nor where networks change, which they may have in common.
+    """
+    anew = made_anew(files, observed)
+    before, after = observed.files.get(COMPOSE_FILE, ""), files.get(COMPOSE_FILE, "")
+    apart = "entry" not in anew and observed.generation is not None and _networks(before) == _networks(after)
+    return tuple(sorted(anew)) if apart else ()
+
+
+def _networks(text: str) -> object:
+    """Give the networks of a Compose file, or nothing of another one's."""
+    try:
+        return yaml.load(text, Loader)["networks"]  # noqa: S506 - it is the safe one
+    except (yaml.YAMLError, KeyError, TypeError):
+        return None
 
 
 def _changed(before: str, after: str) -> frozenset[str]:

@@ -68,7 +68,8 @@ def exits(found: Mapping[str, Any], before: Mapping[str, Any] | None = None, sec
         [f"{sign} {each[key]}" for key, sign in (("warning", "warning:"), ("advice", "→")) if each.get(key)]
         for each in found["exits"]
     ]
-    remarkable = [each["name"] for each in found["groups"] if each["exit"] is None or each.get("pinned")]
+    several = len(found["groups"]) > 1
+    remarkable = [each["name"] for each in found["groups"] if several or each["exit"] is None or each.get("pinned")]
     return [*table(header, rows, notes), *groups(found, remarkable)]
 
 
@@ -111,11 +112,16 @@ def _way(group: Mapping[str, Any], exits: Mapping[str, Mapping[str, Any]]) -> st
 
 
 def clients(found: Mapping[str, Any]) -> list[str]:
-    """Give a status' clients, below an empty line."""
+    """Give a status' clients, below an empty line; with their groups where there are several."""
+    header = ["client", "address", "exit", "last handshake", "sent", "received"]
+    several = len(found.get("groups", ())) > 1
+    if several:
+        header.insert(2, "group")
     rows = [
         [
             each["name"],
             each["address"],
+            *([each.get("group", "")] if several else []),
             each["exit"] or "blocked",
             ago(each["last_handshake"]) or "never",
             size(each["rx_bytes"]),
@@ -123,7 +129,7 @@ def clients(found: Mapping[str, Any]) -> list[str]:
         ]
         for each in found["clients"]
     ]
-    return ["", *table(["client", "address", "exit", "last handshake", "sent", "received"], rows)] if rows else []
+    return ["", *table(header, rows)] if rows else []
 
 
 def event(told: Mapping[str, Any]) -> str:
@@ -135,13 +141,19 @@ def event(told: Mapping[str, Any]) -> str:
         case "move":
             share = "" if told["share"] == 1 else f", {told['share']:.0%} of its clients"
             way = f"{told['source'] or 'blocked'} → {told['target'] or 'blocked'}"
-            blackout = f", after {told['blackout'] * 1000:.0f} ms without answers" if told.get("blackout") else ""
+            blackout = f", after {_duration(told['blackout'])} without answers" if told.get("blackout") else ""
             text = f"group {told['group']}{share}: {way}{blackout} ({told['cause']})"
         case "switch":
             text = f"group {told['group']}: {told['exit'] or 'as its policy says'} ({told['cause']})"
+        case "undrain":
+            text = f"exit {told['exit']}: no longer drained (it was: {told['cause']})"
         case verb:
             text = f"exit {told['exit']}: {verb}ed ({told['cause']})"
     return f"{moment}  {text}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - four digits are enough
 
 
 def _shares(groups: Iterable[Mapping[str, Any]]) -> dict[str, str]:

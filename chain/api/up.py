@@ -17,7 +17,7 @@ from chain.api.project import changing, is_there, make_folder, write_atomic
 from chain.contract import LINE_LIMIT
 from chain.engine import images
 from chain.errors import ChainError, ExitCode, Problem
-from chain.plan import AWAY, Observed, Step, made_anew, plan
+from chain.plan import AWAY, Observed, Step, made_anew, one_by_one, plan
 from chain.render import COMPOSE_FILE
 from chain.secret import read_regular
 from chain.topology import DEFAULT_GROUP
@@ -116,6 +116,7 @@ def reconcile(loaded: Loaded, engine: Engine, progress: Progress, trial: HostTri
     if composing:
         if "entry" in made_anew(files, observed):
             progress.note(f"The entry is made anew: {AWAY}.")
+        replace_exits(loaded, engine, progress, one_by_one(files, observed))
         with progress.step("Starting containers"):
             compose_up(loaded, engine)
         (loaded.project.run / UNFINISHED).unlink(missing_ok=True)
@@ -222,18 +223,48 @@ def write_files(project: Project, files: dict[str, str], steps: tuple[Step, ...]
                 path.parent.rmdir()
 
 
-def compose_up(loaded: Loaded, engine: Engine) -> None:
-    """Let Compose reconcile containers and networks. Raises ChainError (ENGINE) with its words."""
+def replace_exits(loaded: Loaded, engine: Engine, progress: Progress, services: Collection[str]) -> None:
+    """Replace all but the last of these exits' containers; wait for each until it is up, so that one always is.
+
+    Those that nobody uses come first. The last one is left to whoever brings up everything.
+    """
+    if len(services) < 2:  # noqa: PLR2004 - only several can be without clients in turn
+        return
+    name = loaded.topology.name
+    groups = engine.ask_entry(name, "status")["groups"]
+    used = {f"exit-{exit_}" for group in groups for exit_ in group.get("shares", ())}
+    for service in sorted(services, key=lambda service: (service in used, service))[:-1]:
+        exit_ = service.removeprefix("exit-")
+        with progress.step(f"Replacing exit {exit_}"):
+            _compose_up(loaded, engine, service)
+            for status in engine.watch_entry(name, STRAGGLER_SECONDS):
+                found = next((each for each in (status or {}).get("exits", ()) if each["name"] == exit_), None)
+                if found and (found["open"] or found["state"] == "resting"):
+                    break
+            else:
+                progress.note(f"warning: exit {exit_} is not up again after {STRAGGLER_SECONDS:.0f} s")
+
+
+def _compose_up(loaded: Loaded, engine: Engine, service: str | None = None) -> None:
+    """Let Compose reconcile all containers, or one alone. Raises ChainError (ENGINE) with its words."""
     from python_on_whales import DockerException
 
-    compose = engine.compose(loaded.topology.project, loaded.project.run / COMPOSE_FILE)
+    compose = engine.compose(loaded.topology.project, loaded.project.run / COMPOSE_FILE).compose
     try:
-        compose.compose.up(detach=True, remove_orphans=True, quiet=True)
+        if service is None:
+            compose.up(detach=True, remove_orphans=True, quiet=True)
+        else:
+            compose.up([service], detach=True, quiet=True, dependencies=False)
     except DockerException as error:
         words = (error.stderr or str(error)).strip().splitlines()
         raise ChainError(
             Problem("docker compose up", words[-1] if words else "failed", hint_for(" ".join(words))), ExitCode.ENGINE
         ) from None
+
+
+def compose_up(loaded: Loaded, engine: Engine) -> None:
+    """Let Compose reconcile containers and networks. Raises ChainError (ENGINE) with its words."""
+    _compose_up(loaded, engine)
     wanted = {network.key for network in topology.networks(loaded.topology)}
     engine.remove_networks(loaded.topology.project, keep=wanted)
 

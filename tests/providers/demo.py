@@ -598,7 +598,7 @@ def main() -> int:
         return 1
     console.print()
     console.rule(
-        f"Both chains run, after {time.time() - options.began:.0f} s. `make demo-down` removes them.", align="left"
+        f"The chains run, after {time.time() - options.began:.0f} s. `make demo-down` removes them.", align="left"
     )
     return 0
 

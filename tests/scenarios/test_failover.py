@@ -333,6 +333,33 @@ def test_new_agents_and_entries_know_whose_internet_is_gone(quick: Chain, world:
         quick.up()
 
 
+def test_changed_exits_are_replaced_one_after_the_other(
+    quick: Chain, world: World, ground: Ground, tell: Callable[[str], None]
+) -> None:
+    usual = quick.file.read_text()
+    config = yaml.safe_load(usual)
+    for exit_ in config["exits"].values():
+        exit_["probe"] = {"public": [world.site.internet_host]}
+    eventually(partial(all_good, quick), 120 * ground.patience, "both exits are good")
+    since = events_of(quick)[-1]["number"]
+    try:
+        with Stopwatch.of(world, new_token(), 100 if ground.patience == 1 else 20, 0) as watch:
+            eventually(lambda: watch.look()["stream"]["answered"] > 0, 60 * ground.patience, "the client is answered")
+            quick.file.write_text(yaml.safe_dump(config, sort_keys=False))
+            planned, done = quick.run("up", "--dry-run").stdout, quick.run("up").stderr
+            eventually(partial(all_good, quick), 120 * ground.patience, "both exits are good")
+            found = watch.look()
+        assert "one after the other" in planned
+        assert "Replacing exit" in done
+        moves = [each for each in events_of(quick) if each["number"] > since and each["event"] == "move"]
+        assert moves, "no exit was replaced that clients used"
+        assert not [each for each in moves if each["target"] is None], "clients always have one of the two"
+        tell(f"replaced: the stream's gaps {[round(gap['until'] - gap['from']) for gap in found['stream']['gaps']]} ms")
+    finally:
+        quick.file.write_text(usual)
+        quick.up()
+
+
 def says(chain: Chain, exit_: str, state: str) -> bool:
     return any(each["name"] == exit_ and each["state"] == state for each in chain.entry_status().get("exits", ()))
 

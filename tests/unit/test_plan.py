@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from chain.plan import Observed, made_anew, plan
+from chain.plan import Observed, made_anew, one_by_one, plan
 
 FILES = {"entry/state.json": "new", "exits/paris/settings.json": "same", "compose.yaml": "new"}
 SERVICES = ("entry", "exit-paris")
@@ -112,6 +113,21 @@ def compose(image: str = "b", networks: str = "{link-a: {}}", pool: str = "1") -
 def test_who_is_made_anew_shows_in_the_compose_file(wanted: dict[str, str], anew: set[str]) -> None:
     assert made_anew(wanted, Observed(compose(), (), None, frozenset(SERVICES))) == anew
     assert not made_anew(wanted, Observed(compose(), (), None, frozenset()))
+
+
+def test_several_exits_are_replaced_one_after_the_other_where_that_keeps_clients_served() -> None:
+    def two(image: str, pool: str = "1", entry: str = "a") -> dict[str, str]:
+        exits = "".join(f"  exit-{name}: {{image: {image}, networks: {{link-{name}: {{}}}}}}\n" for name in "ab")
+        networks = f"networks: {{link-a: {{pool: {pool}}}, link-b: {{pool: 1}}}}\n"
+        return {"compose.yaml": f"services:\n  entry: {{image: {entry}}}\n{exits}{networks}"}
+
+    runs = Observed(two("x"), (), "1", frozenset({"entry", "exit-a", "exit-b"}))
+    assert one_by_one(two("y"), runs) == ("exit-a", "exit-b")
+    assert plan(two("y"), runs.running, "1", runs)[-1].cause.endswith("made anew: exit-a, exit-b; one after the other")
+    for together in (two("y", pool="2"), two("y", entry="b")):
+        assert one_by_one(together, runs) == ()
+    assert one_by_one(two("y"), replace(runs, generation=None)) == ()
+    assert one_by_one({"compose.yaml": "["}, runs) == ()
 
 
 def test_that_clients_are_away_is_said() -> None:

@@ -61,7 +61,11 @@ def test_how_clients_fare_by_an_exit_says_more_than_that_it_is_up() -> None:
         "down, drained (by hand)",
     ]
     assert "25%   answered" in found[1]
-    assert found[4:] == ["group default: bern 75%, oslo 25%, chosen by hand", "group nobody: blocked, no exit is open"]
+    assert found[4:] == [
+        "group default: bern 75%, oslo 25%, chosen by hand",
+        "group guests: bern",
+        "group nobody: blocked, no exit is open",
+    ]
     only = show.exits({"exits": exits[:1], "groups": groups[1:2]})
     assert "up, in use " in only[1]
 
@@ -116,6 +120,10 @@ def test_a_client_that_was_never_there_is_shown_so() -> None:
     found = show.clients({"clients": [client | {"rx_bytes": 0, "tx_bytes": 2000}]})
     assert found[2].split() == ["phone", "10.13.13.2", "blocked", "never", "0", "B", "2", "kB"]
     assert show.clients({"clients": []}) == []
+    guest = client | {"name": "guest", "rx_bytes": 0, "tx_bytes": 0, "group": "guests"}
+    found = show.clients({"clients": [guest], "groups": [{}, {}]})
+    assert found[1].split()[2] == "group"
+    assert found[2].split()[2] == "guests"
 
 
 @pytest.mark.parametrize(
@@ -142,10 +150,26 @@ def test_a_client_that_was_never_there_is_shown_so() -> None:
             "group all: oslo → bern, after 151 ms without answers (x)",
         ),
         (
+            {
+                "event": "move",
+                "group": "all",
+                "source": None,
+                "target": "bern",
+                "share": 1,
+                "blackout": 33.5,
+                "cause": "x",
+            },
+            "group all: blocked → bern, after 34 s without answers (x)",
+        ),
+        (
             {"event": "switch", "group": "all", "exit": None, "cause": "by hand"},
             "group all: as its policy says (by hand)",
         ),
         ({"event": "drain", "exit": "bern", "cause": "by hand"}, "exit bern: drained (by hand)"),
+        (
+            {"event": "undrain", "exit": "bern", "cause": "maintenance until 04:00 UTC"},
+            "exit bern: no longer drained (it was: maintenance until 04:00 UTC)",
+        ),
     ],
 )
 def test_events_are_lines(told: dict[str, Any], text: str) -> None:
