@@ -55,7 +55,7 @@ bench-switch: venv ## switch, drain and go back under traffic, through tunnels a
 	.venv/bin/python bench/switches.py --seconds $(or $(SECONDS),60) --rate $(or $(RATE),2000) && \
 	.venv/bin/python bench/forwarding.py --seconds $(or $(SECONDS),60)
 
-bench-restart: venv ## restart the entry under a thousand clients, and print how soon all are back, in Docker's part and ours; REPEATS=10
+bench-restart: venv ## restart the entry under a thousand clients, and print how soon all are back, beside a bare wireguard-go; REPEATS=10
 	@tests/lab/engine.sh && tests/lab/base-image.sh && .venv/bin/python bench/restart.py --repeats $(or $(REPEATS),10)
 
 fuzz: venv ## change what providers hand out in many small ways, and see that nothing bad comes of it; COUNT=100000, SEED=8

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chain import __version__, show
+from chain import __version__, drained, show
 from chain.errors import ChainError, ExitCode, Problem
 
 if TYPE_CHECKING:
@@ -375,7 +375,8 @@ def undrain(
     found = steer.undrain(loaded, engine, name)
     _print_around(loaded, name, found)
     if reasons := next((each["drained"] for each in found["exits"] if each["name"] == name), None):
-        hint = "an exit that it runs through has to be undrained first; maintenance ends by itself, or in chain.yaml"
+        command = drained.undoing({name: reasons})
+        hint = f"{command} lets it be used again" if command else "maintenance ends by itself, or in chain.yaml"
         _warn([Problem(f"exit {name}", f"it stays drained: {', '.join(reasons)}", hint)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from chain.contract import BY_HAND
@@ -31,5 +32,18 @@ def told(reasons: Mapping[str, list[str]]) -> str:
 
 
 def undoing(reasons: Mapping[str, list[str]]) -> str:
-    """Give the commands of which any lets clients out again; nothing where no one can."""
-    return " or ".join(f"`chain undrain {name}`" for name, why in reasons.items() if BY_HAND in why)
+    """Give the commands that let clients out again by one of these exits; nothing where only time does."""
+    ways = (_by_hand(name, why) for name, why in reasons.items())
+    return " or ".join(dict.fromkeys(" and ".join(f"`chain undrain {each}`" for each in way) for way in ways if way))
+
+
+def _by_hand(name: str, reasons: list[str]) -> list[str]:
+    """Name the exits to undrain for this one to be used; nothing if one reason is not by hand."""
+    found = [(name if reason == BY_HAND else _outer(reason)) for reason in reasons]
+    return [each for each in found if each] if all(found) else []
+
+
+def _outer(reason: str) -> str:
+    """Name the exit that was drained by hand, and that this one runs through, if that is the reason."""
+    match = re.fullmatch(rf"runs through (\S+) \({BY_HAND}\)", reason)
+    return match[1] if match else ""

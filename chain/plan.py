@@ -42,6 +42,8 @@ class Observed:
     missing_keys: tuple[str, ...] = ()  # secrets that are made here, not given
     kept_out: tuple[str, ...] = ()  # clients whose keys the entry did not find when it last looked
     tests: tuple[str, ...] = ()  # Compose projects of tests of exits
+    opened: frozenset[str] = frozenset()  # exits by which clients' packets may go
+    used: frozenset[str] = frozenset()  # exits by which they do
 
 
 def plan(files: Mapping[str, str], services: Iterable[str], generation: str, observed: Observed) -> tuple[Step, ...]:
@@ -82,7 +84,7 @@ def made_anew(files: Mapping[str, str], observed: Observed) -> frozenset[str]:
 
 
 def one_by_one(files: Mapping[str, str], observed: Observed) -> tuple[str, ...]:
-    """Name the exits' services that can be replaced each by itself, so that clients always have one of the others.
+    """Name the exits' services that can be replaced each by itself, so that others serve clients meanwhile.
 
     Not with the entry, or while it can't be asked; nor where networks change, which they may have in common.
     """

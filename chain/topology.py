@@ -59,7 +59,7 @@ RESOLVER_PORT = 5300  # + slot of the group
 DEFAULT_GROUP = "default"
 FAIL_BACK = {"never": -1, "when-better": 0}
 
-ENTRY_MEMORY, ENTRY_PIDS = 160, 128  # MiB, and processes, that an entry with one group may take
+ENTRY_MEMORY, ENTRY_PIDS = 160, 128  # MiB, and processes, that an entry may take for what its groups have in common
 RESOLVER_MEMORY = 20  # MiB for each further group's resolver: one process, 5 MB when it starts, 13 with full caches
 GROUPS_STEP = (
     8  # so many further groups at a time: other limits make the entry's container anew, which cuts clients off

@@ -178,7 +178,7 @@ class Failover:
                         self._drains[exit_].remove(reason)
                 case Pinned(group, exit_or_none):
                     self._pin(group, exit_or_none)
-                    told = "chosen by hand" if exit_or_none else "nothing is chosen by hand any more"
+                    told = "chosen by hand" if exit_or_none else "back to what is preferred, by hand"
                     at_once |= dict.fromkeys(self._around[group], told)
         self._note_good(now)
         return self._settle(now, died, at_once)
@@ -224,7 +224,7 @@ class Failover:
         `exits`: those of which something is known. All that is said of them, by verdicts or by hand, has to be said
         again, but for that which has not changed.
         """
-        before = self._groups
+        before, counts = self._groups, self._buckets
         self._set_groups(groups)
         self._changed |= {
             name for name in self._groups if any(before.get(each) != self._groups[each] for each in self._within(name))
@@ -234,12 +234,15 @@ class Failover:
         self._suspect_since = {exit_: since for exit_, since in self._suspect_since.items() if exit_ in exits}
         for exit_ in self._drains.keys() - set(exits):
             del self._drains[exit_]
-        before_this, self._chosen = self._chosen, self._still_possible(self._chosen)
-        self._left = {
-            (group, bucket): exit_
-            for (group, bucket), exit_ in (self._left | before_this).items()
-            if bucket < self._buckets.get(group, 0) and (group, bucket) not in self._chosen
+        present = {
+            (group, bucket): was
+            for group, count in self._buckets.items()
+            for bucket in range(count)
+            # Where they are others than before, each goes on from where the one in its place was.
+            if (was := (self._left | self._chosen).get((group, bucket * counts.get(group, 0) // count)))
         }
+        self._chosen = self._still_possible(present)
+        self._left = {place: exit_ for place, exit_ in present.items() if place not in self._chosen}
         self._pins = {group: name for group, name in self._pins.items() if name in self._exits.get(group, ())}
         self.wake = -math.inf
 

@@ -69,6 +69,7 @@ class Judge:
         self._suspected: frozenset[int] = frozenset()
         self._up: frozenset[str] = frozenset()  # exits that the kernel was told to be up
         self._witnesses = self._saved = _witnesses(memory.load(WITNESSES))
+        self._save_error: int | None = None
         self._witnessed_at = -math.inf
         self._placement = Placement()
         self._drained: set[Drained] = set()  # for maintenance, at present
@@ -323,9 +324,11 @@ class Judge:
             try:
                 memory.save(WITNESSES, dict(self._witnesses))
             except OSError as error:
-                log("agent", f"who answers through exits can't be remembered: {error.strerror}")
+                if self._save_error != error.errno:  # it is tried again and again
+                    log("agent", f"who answers through exits can't be remembered: {error.strerror}")
+                self._save_error = error.errno
             else:
-                self._saved = self._witnesses
+                self._saved, self._save_error = self._witnesses, None
 
     # The kernel
 

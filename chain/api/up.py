@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from chain.api.load import Loaded
     from chain.api.progress import Progress
     from chain.api.project import Project
+    from chain.config.models import Config
     from chain.engine.connection import ContainerState, Engine
     from chain.engine.images import Image
 
@@ -53,7 +54,7 @@ def up(project: Project, engine: Engine, progress: Progress, wait_seconds: float
         build_missing(loaded, engine, progress)  # minutes, in which clients may be added
         with changing(project, progress):
             loaded = loading.load(project, engine)
-            steps = reconcile(loaded, engine, progress, trial)
+            steps = reconcile(loaded, engine, progress, trial, wait_seconds)
     with progress.step("Waiting for the tunnels"):
         status = wait(loaded, engine, progress, wait_seconds)
     return Outcome(steps, status, tuple(stragglers(status)))
@@ -98,8 +99,13 @@ def runs(loaded: Loaded, engine: Engine) -> bool:
     return {state.service for state in states if state.state == "running"}.issuperset(services(loaded))
 
 
-def reconcile(loaded: Loaded, engine: Engine, progress: Progress, trial: HostTrial) -> tuple[Step, ...]:
-    """Write what is to be written and have Compose take it; give the steps. Raises ChainError."""
+def reconcile(
+    loaded: Loaded, engine: Engine, progress: Progress, trial: HostTrial, wait_seconds: float = STRAGGLER_SECONDS
+) -> tuple[Step, ...]:
+    """Write what is to be written and have Compose take it; give the steps. Raises ChainError.
+
+    `wait_seconds`: for each of several exits that are made anew.
+    """
     files, observed = loaded.files(), observe(loaded, engine)
     steps = plan(files, services(loaded), loaded.topology.state.generation, observed)
     composing = any(step.verb == "compose" for step in steps)
@@ -116,7 +122,9 @@ def reconcile(loaded: Loaded, engine: Engine, progress: Progress, trial: HostTri
     if composing:
         if "entry" in made_anew(files, observed):
             progress.note(f"The entry is made anew: {AWAY}.")
-        replace_exits(loaded, engine, progress, one_by_one(files, observed))
+        exits = in_turn(loaded.config, one_by_one(files, observed), observed.used)
+        # The last one is left to what brings up everything.
+        replace_exits(loaded, engine, progress, dict.fromkeys(exits[:-1], observed.opened), wait_seconds)
         with progress.step("Starting containers"):
             compose_up(loaded, engine)
         (loaded.project.run / UNFINISHED).unlink(missing_ok=True)
@@ -177,6 +185,8 @@ def observe(loaded: Loaded, engine: Engine) -> Observed:
         missing_keys=missing_keys(loaded.project),
         kept_out=tuple(status.get("kept_out", ())),
         tests=tuple(sorted(running_tests(loaded.project, engine))),
+        opened=frozenset(_opened(status)),
+        used=frozenset(exit_ for group in status.get("groups", ()) for exit_ in group.get("shares", ())),
     )
 
 
@@ -223,26 +233,49 @@ def write_files(project: Project, files: dict[str, str], steps: tuple[Step, ...]
                 path.parent.rmdir()
 
 
-def replace_exits(loaded: Loaded, engine: Engine, progress: Progress, services: Collection[str]) -> None:
-    """Replace all but the last of these exits' containers; wait for each until it is up, so that one always is.
+def replace_exits(
+    loaded: Loaded, engine: Engine, progress: Progress, opened: Mapping[str, Collection[str]], seconds: float
+) -> None:
+    """Make these exits' containers anew, and wait after each for what was open before to be so again.
 
-    Those that nobody uses come first. The last one is left to whoever brings up everything.
+    `opened`: by exit, which ones were. Raises ChainError (NOT_UP) when that does not come about: the next ones are as
+    they were then, and serve clients.
     """
-    if len(services) < 2:  # noqa: PLR2004 - only several can be without clients in turn
-        return
     name = loaded.topology.name
-    groups = engine.ask_entry(name, "status")["groups"]
-    used = {f"exit-{exit_}" for group in groups for exit_ in group.get("shares", ())}
-    for service in sorted(services, key=lambda service: (service in used, service))[:-1]:
-        exit_ = service.removeprefix("exit-")
+    for exit_, before in opened.items():
+        awaited = set(before).intersection(topology.through(loaded.config, exit_))
         with progress.step(f"Replacing exit {exit_}"):
-            _compose_up(loaded, engine, service)
-            for status in engine.watch_entry(name, STRAGGLER_SECONDS):
-                found = next((each for each in (status or {}).get("exits", ()) if each["name"] == exit_), None)
-                if found and (found["open"] or found["state"] == "resting"):
+            _compose_up(loaded, engine, f"exit-{exit_}")
+            status: dict[str, Any] | None = None
+            for status in engine.watch_entry(name, seconds) if awaited else ():
+                if status and awaited.issubset(_opened(status)):
                     break
             else:
-                progress.note(f"warning: exit {exit_} is not up again after {STRAGGLER_SECONDS:.0f} s")
+                if awaited:
+                    raise _not_replaced(name, engine, status, awaited)
+
+
+def in_turn(config: Config, services: Iterable[str], used: Collection[str]) -> list[str]:
+    """Give the exits of these services: first those that nobody uses, and each after the one that it runs through."""
+
+    def place(exit_: str) -> tuple[bool, int, str]:
+        serves = not set(used).isdisjoint(topology.through(config, exit_))
+        return serves, len(topology.line_of(config, exit_)), exit_
+
+    return sorted((service.removeprefix("exit-") for service in services), key=place)
+
+
+def _opened(status: Mapping[str, Any]) -> set[str]:
+    return {each["name"] for each in status.get("exits", ()) if each["open"]}
+
+
+def _not_replaced(name: str, engine: Engine, status: dict[str, Any] | None, awaited: Iterable[str]) -> ChainError:
+    problems = [problem for problem, exit_ in _closed(status) if exit_ in awaited]
+    others = "exits that would have been made anew after it"
+    hint = "mend what is wrong with it, or repeat `chain up`, which makes them anew all the same"
+    services = [f"exit-{exit_}" for exit_ in awaited]
+    problems.append(Problem(others, "they were left as they are, so that clients stay served", hint))
+    return ChainError(problems, ExitCode.NOT_UP, detail=last_words(name, engine, services))
 
 
 def _compose_up(loaded: Loaded, engine: Engine, service: str | None = None) -> None:

@@ -216,7 +216,8 @@ def main() -> int:
     names = options.only or list(faults_for(ground))
     deadline = time.monotonic() + 60 * options.minutes
     engine = place()
-    log = log_of("soak", engine, ground, ("chain", *RUNNING, "tests/scenarios/soak.py"))
+    judging = ("tests/scenarios/leaks.py", "tests/scenarios/soak.py")
+    log = log_of("soak", engine, ground, ("chain", *RUNNING, *judging))
     if options.fresh:
         log.forget()
     folder = Path(os.environ.get("CHAIN_LAB_SHARE") or folder_of("soak"), f"soak-world-{engine}")

@@ -43,12 +43,17 @@ def fetch(path, through):
 
 times = [fetch(b"/", False)[0] for _ in range(20)]
 half = fetch(b"/later", True)[1]
-for _ in range(20):
-    with socket.create_connection((sys.argv[1], 7), 30) as channel:  # where the far end stays until this end is through
-        channel.sendall(b"?")
-        channel.recv(100)
 print(json.dumps({"median_ms": statistics.median(times), "most_ms": max(times), "half": half}))
 """
+
+CLOSED_BY_CLIENT = """
+import socket, sys
+channels = [socket.create_connection((sys.argv[1], 7), 30) for _ in range(20)]
+for channel in channels:
+    channel.sendall(b"?")
+    channel.recv(100)
+"""
+ESTABLISHED = "01"
 
 ID, PASSWORD = "xray_id", "xray_password"
 # Name of the exit: the secret's role, which of the provider's keys it is, and the fields that say which way in.
@@ -147,13 +152,19 @@ def test_connections_are_quick_and_end_when_one_side_is_through(
     # Nothing more comes from this side, and the answer still arrives.
     assert figures["half"] == world.site.xray.outside
 
-    def left() -> list[str]:
-        """Give the far end's connections, as the kernel lists them, that are established."""
-        rows = [line.split() for line in world.exec("internet", "cat", "/proc/net/tcp").splitlines()[1:]]
-        return [row[2] for row in rows if row[1].endswith(":0007") and row[3] == "01"]
+    # Connections with which the far end is through only when this end is.
+    there = partial(_connections, world)
+    before = there()
+    world.exec(SERVICE, "python3", "-c", CLOSED_BY_CLIENT, INTERNET_HOST)
+    begun = there() - before
+    assert begun, "the far end is not told at once"
+    eventually(lambda: not begun & there(), 60, "what a client is through with ends at the far end too")
 
-    assert len(left()) == 20, "the far end is not told at once"
-    eventually(lambda: not left(), 60, "what this end is through with ends at the far end too")
+
+def _connections(world: World) -> set[str]:
+    """Give with whom the internet's echo has connections, as its kernel lists them."""
+    rows = [line.split() for line in world.exec("internet", "cat", "/proc/net/tcp").splitlines()[1:]]
+    return {row[2] for row in rows if row[1].endswith(":0007") and row[3] == ESTABLISHED}
 
 
 def test_a_server_that_is_dead_is_noticed(xrays: Chain, world: World) -> None:

@@ -89,6 +89,11 @@ def test_why_clients_are_blocked_or_use_another_exit_than_was_chosen_is_said() -
     )
     assert said(shares={}, exits=["oslo"]).endswith("drained: oslo (maintenance until 04:00 UTC)")
     assert said(shares={}, exits=["rome"]) == "blocked, no exit is open"
+    through = "runs through bern (by hand)"
+    assert drained.undoing({"hop": [through]}) == "`chain undrain bern`"
+    assert drained.undoing({"hop": [through, *by_hand]}) == "`chain undrain bern` and `chain undrain hop`"
+    assert drained.undoing({"hop": [through, *by_clock], "bern": by_hand}) == "`chain undrain bern`"
+    assert drained.undoing({"hop": [through, *by_clock]}) == "", "time has to pass too"
     able = {"name": "lima", "open": True, "drained": []}
     assert drained.keeping_in({"exits": ["bern", "lima"]}, [*exits, able]) == {}, "one of them could be used"
     assert said(shares={}) == "blocked, no exit is open"  # of an older entry

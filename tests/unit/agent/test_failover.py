@@ -322,6 +322,15 @@ def test_whom_an_exit_leaves_a_group_did_not_leave_because_it_was_blocked() -> N
         Move("h", (0,), "c", None, "exit c is not in the group any more"),
     )
     assert machine.handle(2.0, *suspect("c")) is None, "it is told once"
+    machine.reconfigure([balance("g", b=1, d=1), failover("h", "d")], "abcd")
+    switch = machine.handle(3.0, *good("d"))
+    assert switch is not None
+    assert {(move.group, move.source, move.target) for move in switch.moves} == {("g", "b", "d"), ("h", None, "d")}
+    assert used(machine) == {"b", "d"}
+    machine.reconfigure([failover("g", "a")], "abcd")
+    machine.reconfigure([failover("g", "b")], "abcd")
+    assert machine.handle(4.0) is not None
+    assert used(machine) == {"b"}
 
 
 def test_a_group_that_stays_as_it_is_does_not_go_back_because_another_changes() -> None:
@@ -486,9 +495,14 @@ class Whatever(RuleBasedStateMachine):
     def reconfigure(self, groups: list[Group]) -> None:
         # What stays is not moved, and buckets that are no longer there need no move.
         self.groups = groups
+        before = self.machine.buckets
         self.machine.reconfigure(groups, self.states)
-        counts = self.machine.buckets
-        self.chosen = {place: exit_ for place, exit_ in self.chosen.items() if place[1] < counts.get(place[0], 0)}
+        places = [(group, bucket, count) for group, count in self.machine.buckets.items() for bucket in range(count)]
+        former = {
+            (group, bucket): self.chosen.get((group, bucket * before.get(group, 0) // count))
+            for group, bucket, count in places
+        }
+        self.chosen = {place: exit_ for place, exit_ in former.items() if exit_}
         self.take(self.machine.handle(self.now))
 
     @rule()

@@ -17,7 +17,10 @@ from chain.checks import Publisher
 from chain.errors import ChainError, ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chain.api.project import Project
+    from chain.config.models import Config
     from tests.unit.api.conftest import ScriptedEngine
 
 SECONDS = 10.0
@@ -288,3 +291,38 @@ def test_what_a_killed_test_of_an_exit_left_goes_before_anything_is_started(
     steps = reconcile(loaded, engine, Silent(), HostTrial(engine))
     assert "end chain-main_test: a test of an exit goes on there, or was killed" in map(str, steps)
     assert did == ["end", "check", "compose"]
+
+
+HOPS = """\
+entry: {endpoint: vpn.example.org}
+exits:
+  hop: {kind: l2tp, server: 192.0.2.1}
+  inner: {kind: l2tp, server: 192.0.2.2, via: hop}
+  spare: {kind: l2tp, server: 192.0.2.3}
+"""
+
+
+def test_exits_are_replaced_in_an_order_that_serves_clients(configured: Callable[[str], Config]) -> None:
+    services = ("exit-hop", "exit-inner", "exit-spare")
+    assert up.in_turn(configured(HOPS), services, {"inner"}) == ["spare", "hop", "inner"]
+    assert up.in_turn(configured(HOPS), services, {"spare"}) == ["hop", "inner", "spare"]
+    assert up.in_turn(configured(HOPS), services, {"hop"}) == ["spare", "inner", "hop"]
+
+
+def test_the_next_exit_is_replaced_when_the_one_before_is_open_again(
+    project: Project, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composed: list[str] = []
+    monkeypatch.setattr(up, "_compose_up", lambda _loaded, _engine, service: composed.append(service))
+    loaded = load_first(project, engine)
+    before, away = status(paris="up"), status(paris="dialling")
+    engine.statuses = [away, away, before]
+    up.replace_exits(loaded, engine, Silent(), {"paris": {"paris", "oslo"}}, SECONDS)
+    assert composed == ["exit-paris"]
+    engine.statuses = [status(paris="down")]
+    with pytest.raises(ChainError) as failed:
+        up.replace_exits(loaded, engine, Silent(), {"paris": {"paris"}, "oslo": {"oslo"}}, 0.0)
+    assert composed == ["exit-paris"] * 2, "the other one stays as it is"
+    assert failed.value.code is ExitCode.NOT_UP
+    assert failed.value.problems[0].where == "exit paris"
+    up.replace_exits(loaded, engine, Silent(), {"paris": set()}, SECONDS)  # nobody waits for one that was not open
