@@ -61,9 +61,7 @@ FAIL_BACK = {"never": -1, "when-better": 0}
 
 ENTRY_MEMORY, ENTRY_PIDS = 160, 128  # MiB, and processes, that an entry may take for what its groups have in common
 RESOLVER_MEMORY = 20  # MiB for each further group's resolver: one process, 5 MB when it starts, 13 with full caches
-GROUPS_STEP = (
-    8  # so many further groups at a time: other limits make the entry's container anew, which cuts clients off
-)
+GROUPS_STEP = 6  # further groups at a time: other limits make the entry's container anew, which cuts clients off
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ def test_address6_maps_the_host_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("groups", "memory", "pids"), [(1, 320, 136), (2, 320, 136), (9, 320, 136), (10, 480, 144), (255, 5280, 384)]
+    ("groups", "memory", "pids"), [(1, 280, 134), (2, 280, 134), (7, 280, 134), (8, 400, 140), (255, 5320, 386)]
 )
 def test_the_entrys_limits_grow_with_its_groups_in_steps(
     built: Callable[[str], Topology], minimal: str, groups: int, memory: int, pids: int
