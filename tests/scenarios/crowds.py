@@ -172,7 +172,7 @@ def restart(world: World, container: str, crowd: Crowd) -> Restart:
     before, asked = crowd.ask("look"), time.time() * 1e3
     marked = crowd.ask("mark")
     docker("restart", container)
-    found = crowd.all_are("back", 60)
+    found = crowd.all_are("back", 300)  # a server that calls nobody, and bears few at once, needs minutes
     state = json.loads(docker("inspect", "-f", "{{json .State}}", container))
     backs = [client["back"] for client in found["clients"].values()]
 
