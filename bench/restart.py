@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 INTERVAL = 1.0  # seconds between two questions of a client
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 ROWS: dict[str, Callable[[Restart], float]] = {
     "all are answered again": lambda found: found.total,
