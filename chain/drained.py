@@ -40,7 +40,7 @@ def undoing(reasons: Mapping[str, list[str]]) -> str:
 def _by_hand(name: str, reasons: list[str]) -> list[str]:
     """Name the exits to undrain for this one to be used; nothing if one reason is not by hand."""
     found = [(name if reason == BY_HAND else _outer(reason)) for reason in reasons]
-    return [each for each in found if each] if all(found) else []
+    return found if all(found) else []
 
 
 def _outer(reason: str) -> str:

@@ -167,12 +167,12 @@ def restart_entry(chain: Chain, crowd: Crowd) -> Restart:
     return restart(chain.world, chain.container("entry"), crowd)
 
 
-def restart(world: World, container: str, crowd: Crowd) -> Restart:
+def restart(world: World, container: str, crowd: Crowd, seconds: float = 30) -> Restart:
     """Have Docker restart the container to which these clients send; wait until all are answered again."""
     before, asked = crowd.ask("look"), time.time() * 1e3
     marked = crowd.ask("mark")
     docker("restart", container)
-    found = crowd.all_are("back", 300)  # a server that calls nobody, and bears few at once, needs minutes
+    found = crowd.all_are("back", seconds)
     state = json.loads(docker("inspect", "-f", "{{json .State}}", container))
     backs = [client["back"] for client in found["clients"].values()]
 
